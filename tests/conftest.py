@@ -1,0 +1,96 @@
+"""What all tests share: which services they may need, and a settled environment.
+
+A test marked ``postgres``, ``redis`` or ``browser`` is skipped where that service is missing.
+``DRAGOMAN_TEST_REQUIRE=postgres,redis,browser`` turns the skip into a failed session, so that a
+machine meant to run everything cannot quietly run less.
+"""
+
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+
+import pytest
+
+POSTGRES_ADDRESS = ("127.0.0.1", 5432)
+REDIS_ADDRESS = ("127.0.0.1", 6379)
+BROWSER_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+REQUIRE_VARIABLE = "DRAGOMAN_TEST_REQUIRE"
+
+
+def _cannot_connect(address: tuple[str, int]) -> str | None:
+    try:
+        socket.create_connection(address, timeout=2).close()
+    except OSError as error:
+        return f"nothing answers on {address[0]}:{address[1]} ({error.strerror or error})"
+    return None
+
+
+def _no_postgres() -> str | None:
+    return _cannot_connect(POSTGRES_ADDRESS)
+
+
+def _no_redis() -> str | None:
+    return _cannot_connect(REDIS_ADDRESS)
+
+
+def _no_browser() -> str | None:
+    if any(shutil.which(program) for program in BROWSER_PROGRAMS):
+        return None
+    return f"none of {', '.join(BROWSER_PROGRAMS)} is installed"
+
+
+_PROBES: dict[str, Callable[[], str | None]] = {
+    "postgres": _no_postgres,
+    "redis": _no_redis,
+    "browser": _no_browser,
+}
+
+
+@cache
+def _reason_to_skip(service: str) -> str | None:
+    """Why tests of this service cannot run here; None if they can. Asked once per process."""
+    return _PROBES[service]()
+
+
+def pytest_configure() -> None:
+    required = [name.strip() for name in os.environ.get(REQUIRE_VARIABLE, "").split(",")]
+    for variable in [name for name in os.environ if name.startswith("DRAGOMAN_")]:
+        if variable != REQUIRE_VARIABLE:
+            del os.environ[variable]  # a developer's own server must not change what tests see
+    for service in filter(None, required):
+        if service not in _PROBES:
+            raise pytest.UsageError(f"{REQUIRE_VARIABLE}: {service!r} is none of {list(_PROBES)}")
+        reason = _reason_to_skip(service)
+        if reason is not None:
+            raise pytest.UsageError(f"{REQUIRE_VARIABLE} asks for {service}, but {reason}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for service in _PROBES:
+            if item.get_closest_marker(service) is None:
+                continue
+            reason = _reason_to_skip(service)
+            if reason is not None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {service}: {reason}"))
+
+
+@pytest.fixture
+async def postgres_url() -> AsyncIterator[str]:
+    """``postgresql://…`` of an empty database that lives as long as the test."""
+    import asyncpg
+
+    name = f"dragoman_test_{uuid.uuid4().hex}"
+    host, port = POSTGRES_ADDRESS
+    admin = await asyncpg.connect(host=host, port=port, user="root", database="test")
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield f"postgresql://root@{host}:{port}/{name}"
+        finally:
+            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
