@@ -1,0 +1,49 @@
+"""Tables, vocabularies, the lifecycle, and the way to the database."""
+
+from models.agent import Agent, AgentProgress
+from models.base import Record, metadata, new_id, new_public_id, table_of, utcnow
+from models.event import (
+    SITE_STREAM,
+    Delivery,
+    Event,
+    EventStream,
+    IdempotencyRecord,
+    Webhook,
+)
+from models.run import Run, RunOutput
+from models.story import Sprint, Story
+from models.task import Task, TaskContext, TaskDependency
+from models.user import ApiKey, LoginThrottle, Membership, User
+from models.workspace import Counter, Repository, TaskTotal, Workspace
+
+__all__ = [
+    "SITE_STREAM",
+    "Agent",
+    "AgentProgress",
+    "ApiKey",
+    "Counter",
+    "Delivery",
+    "Event",
+    "EventStream",
+    "IdempotencyRecord",
+    "LoginThrottle",
+    "Membership",
+    "Record",
+    "Repository",
+    "Run",
+    "RunOutput",
+    "Sprint",
+    "Story",
+    "Task",
+    "TaskContext",
+    "TaskDependency",
+    "TaskTotal",
+    "User",
+    "Webhook",
+    "Workspace",
+    "metadata",
+    "new_id",
+    "new_public_id",
+    "table_of",
+    "utcnow",
+]

@@ -1,0 +1,270 @@
+"""The way to the database: one fair writer lane, snapshot reads, the same on SQLite and PostgreSQL.
+
+SQLite has one writer connection whose every transaction begins IMMEDIATE (a deferred
+read-then-write fails under contention whatever the busy timeout); waiting for it is fair and
+bounded. Readers have connections of their own that cannot write. PostgreSQL uses one pool.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from models.transaction import Reader, Transaction
+
+T = TypeVar("T")
+Synchronous = Literal["FULL", "NORMAL"]
+
+WAL_RESET_FIXED = (3, 51, 3)
+"""SQLite before this version may corrupt a WAL database when several connections checkpoint."""
+
+
+class DatabaseBusyError(Exception):
+    """The database could not be had in the allowed time, or gave up on a conflict: try again."""
+
+
+class StorageFullError(Exception):
+    """The disk under the database is full or not writable."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """How the database is used. Times are seconds."""
+
+    synchronous: Synchronous = "FULL"
+    writer_wait: float = 5.0
+    readers: int = 4
+    statement_timeout: float = 30.0
+
+
+class Database:
+    """One database, opened. Make it with :meth:`connect`, end it with :meth:`close`."""
+
+    def __init__(self, url: str, options: DatabaseOptions | None = None) -> None:
+        """Prepare the engines; nothing is connected yet.
+
+        Args:
+            url: ``sqlite+aiosqlite:///file`` or ``postgresql+asyncpg://…``.
+            options: durability and limits.
+
+        Raises:
+            ValueError: for any other kind of URL.
+        """
+        self.url = make_url(url)
+        self.options = options or DatabaseOptions()
+        backend = self.url.get_backend_name()
+        if backend == "sqlite":
+            self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
+            self._writer = self._sqlite_engine(writes=True)
+            self._reader = self._sqlite_engine(writes=False)
+        elif backend == "postgresql":
+            self.dialect = "postgresql"
+            self._writer = self._reader = self._postgresql_engine()
+        else:
+            raise ValueError(f"{backend} is not supported: use sqlite or postgresql")
+        self._lane = asyncio.Lock()
+        self.write_waiters = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file, or None."""
+        return Path(self.url.database or "") if self.dialect == "sqlite" else None
+
+    def _sqlite_engine(self, *, writes: bool) -> AsyncEngine:
+        options = self.options
+        engine = create_async_engine(
+            self.url,
+            pool_size=1 if writes else options.readers,
+            max_overflow=0 if writes else options.readers,
+            pool_timeout=options.writer_wait,
+            json_serializer=_dump_json,
+            json_deserializer=orjson.loads,
+            connect_args={"timeout": options.writer_wait, "isolation_level": None},
+        )
+
+        @sa.event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            if writes:
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.execute(f"PRAGMA synchronous = {options.synchronous}")
+            else:
+                cursor.execute("PRAGMA query_only = ON")
+            cursor.execute("PRAGMA foreign_keys = ON")
+            cursor.execute("PRAGMA cache_size = -16384")
+            cursor.execute("PRAGMA temp_store = MEMORY")
+            cursor.close()
+
+        @sa.event.listens_for(engine.sync_engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    def _postgresql_engine(self) -> AsyncEngine:
+        options = self.options
+        return create_async_engine(
+            self.url,
+            pool_size=options.readers + 2,
+            max_overflow=options.readers + 2,
+            pool_timeout=options.writer_wait,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            json_serializer=_dump_json,
+            json_deserializer=orjson.loads,
+            connect_args={
+                "server_settings": {
+                    "application_name": "dragoman",
+                    "timezone": "UTC",
+                    "lock_timeout": f"{int(options.writer_wait * 1000)}",
+                    "statement_timeout": f"{int(options.statement_timeout * 1000)}",
+                    "idle_in_transaction_session_timeout": "60000",
+                }
+            },
+        )
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Transaction]:
+        """One write transaction: committed when the block ends, rolled back when it raises.
+
+        Cancellation never interrupts a commit: it is delivered after the commit is through.
+
+        Raises:
+            DatabaseBusyError: the writer lane or the database was not free in time.
+            StorageFullError: the disk is full.
+        """
+        async with self._writer_lane():
+            connection = await self._connect(self._writer)
+            try:
+                with _translated():
+                    await connection.begin()
+                    transaction = Transaction(connection, self.dialect)
+                    try:
+                        yield transaction
+                    except BaseException:
+                        await _uninterrupted(connection.rollback())
+                        raise
+                    await _uninterrupted(_commit(connection, transaction))
+            finally:
+                await _uninterrupted(connection.close())
+
+    @asynccontextmanager
+    async def _writer_lane(self) -> AsyncIterator[None]:
+        if self.dialect != "sqlite":
+            yield
+            return
+        self.write_waiters += 1
+        try:
+            async with asyncio.timeout(self.options.writer_wait):
+                await self._lane.acquire()
+        except TimeoutError:
+            raise DatabaseBusyError("too many writers are waiting") from None
+        finally:
+            self.write_waiters -= 1
+        try:
+            yield
+        finally:
+            self._lane.release()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Reader]:
+        """One read-only snapshot, taken at the first statement.
+
+        Raises:
+            DatabaseBusyError: no connection was free in time.
+        """
+        connection = await self._connect(self._reader)
+        try:
+            with _translated():
+                if self.dialect == "postgresql":
+                    await connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                await connection.begin()
+                try:
+                    yield Reader(connection, self.dialect)
+                finally:
+                    await _uninterrupted(connection.rollback())
+        finally:
+            await _uninterrupted(connection.close())
+
+    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+        with _translated():
+            return await engine.connect()
+
+    async def sqlite_version(self) -> tuple[int, ...] | None:
+        """The version of the SQLite library, or None on PostgreSQL."""
+        return sqlite3.sqlite_version_info if self.dialect == "sqlite" else None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+
+def _dump_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def _commit(connection: AsyncConnection, transaction: Transaction) -> None:
+    await connection.commit()
+    for callback in transaction.after_commit:
+        callback()
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end whatever happens to the caller; a cancellation is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+_BUSY = re.compile(
+    r"database (table )?is locked|deadlock detected|lock timeout|could not serialize"
+    r"|canceling statement due to (statement|lock) timeout|too many clients",
+    re.IGNORECASE,
+)
+_FULL = re.compile(
+    r"disk is full|disk I/O error|readonly database|No space left|could not extend file",
+    re.IGNORECASE,
+)
+
+
+class _translated:  # noqa: N801  # used as a with-statement, reads as a verb
+    """Turn the drivers' many ways to say busy and full into two errors of ours."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, PoolTimeoutError):
+            raise DatabaseBusyError("no database connection was free in time") from error
+        if isinstance(error, OSError | ConnectionError):
+            raise DatabaseBusyError("the database cannot be reached") from error
+        if isinstance(error, OperationalError | DBAPIError):
+            text = str(error.orig)
+            if _BUSY.search(text):
+                raise DatabaseBusyError("the database is busy") from error
+            if _FULL.search(text):
+                raise StorageFullError("the database's disk is full or not writable") from error
+            if error.connection_invalidated:
+                raise DatabaseBusyError("the database connection was lost") from error

@@ -1,0 +1,179 @@
+"""Statements in a snapshot or a transaction, with rows read into light records."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import SQLModel
+
+from models.base import column_names, record_of, table_of
+
+M = TypeVar("M", bound=SQLModel)
+DialectName = Literal["sqlite", "postgresql"]
+
+
+class RowNotFoundError(LookupError):
+    """A row that had to be there is not."""
+
+
+class Reader:
+    """Statements over one snapshot.
+
+    Statements of sibling resolvers queue up: a database connection does one thing at a time.
+    Methods that take a model return records typed as that model (see ``models.base.Record``).
+    """
+
+    def __init__(self, connection: AsyncConnection, dialect: DialectName) -> None:
+        self.dialect = dialect
+        self.statements = 0
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    async def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """All rows of a statement."""
+        async with self._turn:
+            self.statements += 1
+            return (await self._connection.execute(statement)).fetchall()
+
+    async def first(self, statement: sa.Executable) -> sa.Row[Any] | None:
+        """The first row, or None."""
+        async with self._turn:
+            self.statements += 1
+            return (await self._connection.execute(statement)).first()
+
+    async def scalar(self, statement: sa.Executable) -> Any:
+        """The first column of the first row, or None."""
+        row = await self.first(statement)
+        return None if row is None else row[0]
+
+    async def scalars(self, statement: sa.Executable) -> list[Any]:
+        """The first column of all rows."""
+        return [row[0] for row in await self.rows(statement)]
+
+    async def records(self, model: type[M], statement: sa.Select[Any]) -> list[M]:
+        """All rows as records; the statement selects all columns of ``model`` (``select_all``)."""
+        record: Any = record_of(model)
+        return [record(*row) for row in await self.rows(statement)]
+
+    async def find(self, model: type[M], *conditions: sa.ColumnElement[bool]) -> M | None:
+        """The one record that meets the conditions, or None."""
+        row = await self.first(select_all(model).where(*conditions).limit(1))
+        if row is None:
+            return None
+        record: Any = record_of(model)
+        return record(*row)  # type: ignore[no-any-return]  # see Record
+
+    async def find_by_id(self, model: type[M], entity_id: str) -> M | None:
+        """The record with this id, or None."""
+        return await self.find(model, table_of(model).c.id == entity_id)
+
+
+class Transaction(Reader):
+    """Statements of one write transaction."""
+
+    def __init__(self, connection: AsyncConnection, dialect: DialectName) -> None:
+        super().__init__(connection, dialect)
+        self.after_commit: list[Callable[[], None]] = []
+
+    async def execute(self, statement: sa.Executable) -> int:
+        """Run a statement; the number of rows it touched."""
+        async with self._turn:
+            self.statements += 1
+            return (await self._connection.execute(statement)).rowcount
+
+    async def insert(self, model: type[M], **values: Any) -> M:
+        """Insert a row, with the model's defaults for what is not given; the record."""
+        complete = _with_defaults(model, values)
+        await self.execute(sa.insert(table_of(model)).values(complete))
+        record: Any = record_of(model)
+        return record(*(complete[name] for name in column_names(model)))  # type: ignore[no-any-return]  # see Record
+
+    async def insert_many(self, model: type[M], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert rows, with the model's defaults for what is not given."""
+        complete = [_with_defaults(model, row) for row in rows]
+        if not complete:
+            return
+        async with self._turn:
+            self.statements += 1
+            await self._connection.execute(sa.insert(table_of(model)), complete)
+
+    async def update(
+        self, model: type[M], *conditions: sa.ColumnElement[bool], **changes: Any
+    ) -> M | None:
+        """Change the one row that meets the conditions; its record after the change, or None."""
+        table = table_of(model)
+        statement = sa.update(table).where(*conditions).values(changes).returning(*table.c)
+        row = await self.first(statement)
+        if row is None:
+            return None
+        record: Any = record_of(model)
+        return record(*row)  # type: ignore[no-any-return]  # see Record
+
+    async def update_by_id(self, model: type[M], entity_id: str, **changes: Any) -> M:
+        """Change the row with this id; its record after the change.
+
+        Raises:
+            RowNotFoundError: there is no such row.
+        """
+        record = await self.update(model, table_of(model).c.id == entity_id, **changes)
+        if record is None:
+            raise RowNotFoundError(f"{model.__name__} {entity_id}")
+        return record
+
+    async def next_number(self, scope: str, name: str, *, first: int = 1) -> int:
+        """The next number of a counter row, without gaps in what is committed.
+
+        Args:
+            scope: a workspace id or ``site``.
+            name: what is counted, for example ``task``.
+            first: what a new counter starts with.
+        """
+        from models.workspace import Counter  # noqa: PLC0415  # tables import nothing of this
+
+        table = table_of(Counter)
+        insert = _upsert(self.dialect, table).values(scope=scope, name=name, value=first)
+        statement = insert.on_conflict_do_update(
+            index_elements=["scope", "name"], set_={"value": table.c.value + 1}
+        ).returning(table.c.value)
+        return int(await self.scalar(statement))
+
+
+def _upsert(dialect: DialectName, table: sa.Table) -> Any:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
+def upsert(reader: Reader, model: type[SQLModel]) -> Any:
+    """An INSERT of the reader's dialect that knows ``on_conflict_do_update`` and ``_nothing``."""
+    return _upsert(reader.dialect, table_of(model))
+
+
+def select_all(model: type[SQLModel]) -> sa.Select[Any]:
+    """SELECT of all columns of a model, in the order its records take them."""
+    return sa.select(*table_of(model).columns)
+
+
+@cache
+def _defaults(model: type[SQLModel]) -> tuple[tuple[str, Any, Callable[[], Any] | None], ...]:
+    found = []
+    for name, field in model.model_fields.items():
+        factory: Any = field.default_factory
+        if factory is not None or not field.is_required():
+            found.append((name, field.default, factory))
+    return tuple(found)
+
+
+def _with_defaults(model: type[SQLModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    complete = dict(values)
+    for name, default, factory in _defaults(model):
+        if name not in complete:
+            complete[name] = factory() if factory is not None else default
+    return complete

@@ -1,0 +1,255 @@
+"""The context of one request: who asks, through which transaction or snapshot, with what help."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlmodel import SQLModel
+
+from models import SITE_STREAM
+from models.base import Record
+from models.database import Database, DatabaseBusyError, StorageFullError
+from models.enums import Permission
+from models.transaction import Reader, Transaction
+from resolvers.errors import (
+    ForbiddenError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from resolvers.events import PendingEvent, Position, append_events, snapshot
+from resolvers.ports import Clock, Dispatcher, Git, Limits, Passwords, SecretBox, Trust, WakeUps
+from resolvers.principal import Principal
+
+if TYPE_CHECKING:
+    from resolvers.idempotency import IdempotentRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What lives as long as the process."""
+
+    database: Database
+    wakeups: WakeUps
+    dispatcher: Dispatcher
+    clock: Clock
+    passwords: Passwords
+    secrets: SecretBox
+    git: Git
+    limits: Limits = field(default_factory=Limits)
+    trust: Trust = field(default_factory=Trust)
+    instance: str = "server"
+
+
+class Context:
+    """One request, socket message or worker step.
+
+    ``read`` gives the request's snapshot; inside an operation it gives the transaction, so that
+    an operation sees what it has just written. ``positions`` holds, per event log, the head after
+    the last commit made through this context.
+    """
+
+    def __init__(
+        self, services: Services, principal: Principal | None, *, request_id: str = ""
+    ) -> None:
+        self.services = services
+        self.principal = principal
+        self.request_id = request_id
+        self.idempotency: IdempotentRequest | None = None
+        self.positions: dict[str, Position] = {}
+        self.loaders: dict[Any, Any] = {}
+        self._transaction: Transaction | None = None
+        self._events: list[PendingEvent] = []
+        self._after_commit: list[Callable[[], None]] = []
+        self._reader: Reader | None = None
+        self._reader_stack: AsyncExitStack | None = None
+        self._opening: Awaitable[Reader] | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The clock's time."""
+        return self.services.clock()
+
+    @property
+    def limits(self) -> Limits:
+        """The sizes in force."""
+        return self.services.limits
+
+    # --- authorization: the one place that decides ---
+
+    def authenticated(self) -> Principal:
+        """The principal.
+
+        Raises:
+            UnauthenticatedError: there is none.
+        """
+        if self.principal is None:
+            raise UnauthenticatedError("A credential is needed: send Authorization: Bearer <token>")
+        return self.principal
+
+    def require(
+        self, permission: Permission, workspace_id: str, *, kind: str = "Workspace"
+    ) -> Principal:
+        """Make sure the principal holds a permission in a workspace.
+
+        Args:
+            permission: what is about to be done.
+            workspace_id: where.
+            kind: what the caller asked for, named by the error when it must not exist for them.
+
+        Raises:
+            UnauthenticatedError: nobody is asking.
+            NotFoundError: the workspace is not visible to the principal.
+            ForbiddenError: it is, but the role or the key's scopes do not allow this.
+        """
+        principal = self.authenticated()
+        granted = principal.role_in(workspace_id)
+        if granted is None:
+            raise NotFoundError(kind)
+        if permission not in granted:
+            raise ForbiddenError(
+                f"Your role does not allow {permission} here", permission=str(permission)
+            )
+        self._require_scope(principal, permission)
+        return principal
+
+    def require_site(self, permission: Permission) -> Principal:
+        """Make sure the principal holds a permission that is not about one workspace.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: as in :meth:`require`.
+        """
+        from resolvers.principal import ROLE_PERMISSIONS
+
+        principal = self.authenticated()
+        allowed = principal.kind == "system" or principal.is_site_owner
+        if principal.role is not None:
+            allowed = allowed or permission in ROLE_PERMISSIONS[principal.role]
+        if not allowed or principal.workspace_id is not None:
+            raise ForbiddenError(
+                f"This needs {permission} on the whole site", permission=str(permission)
+            )
+        self._require_scope(principal, permission)
+        return principal
+
+    @staticmethod
+    def _require_scope(principal: Principal, permission: Permission) -> None:
+        if not principal.scoped(permission):
+            raise ForbiddenError(
+                f"The key's scopes do not allow {permission}", permission=str(permission)
+            )
+
+    # --- reading ---
+
+    async def reader(self) -> Reader:
+        """The transaction inside an operation, else the request's snapshot."""
+        if self._transaction is not None:
+            return self._transaction
+        if self._reader is None:
+            if self._opening is None:
+                import asyncio
+
+                self._opening = asyncio.ensure_future(self._open_reader())
+            try:
+                self._reader = await self._opening
+            finally:
+                self._opening = None
+        return self._reader
+
+    async def _open_reader(self) -> Reader:
+        stack = AsyncExitStack()
+        try:
+            reader = await stack.enter_async_context(self.services.database.read())
+        except DatabaseBusyError as error:
+            raise UnavailableError(str(error)) from error
+        self._reader_stack = stack
+        return reader
+
+    async def release(self) -> None:
+        """Give the snapshot back; the next read takes a fresh one."""
+        stack, self._reader_stack, self._reader = self._reader_stack, None, None
+        self.loaders.clear()
+        if stack is not None:
+            await stack.aclose()
+
+    # --- writing ---
+
+    @property
+    def transaction(self) -> Transaction:
+        """The transaction of the running operation."""
+        if self._transaction is None:
+            raise RuntimeError("only operations write; see resolvers.operation")
+        return self._transaction
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether an operation is running in this context."""
+        return self._transaction is not None
+
+    def emit(
+        self,
+        type_: str,
+        entity: SQLModel,
+        *,
+        workspace_id: str | None,
+        entity_type: str | None = None,
+        entity_id: str | None = None,
+        **extra: Any,
+    ) -> None:
+        """Buffer an event with the entity's snapshot; it is numbered when the operation ends.
+
+        Args:
+            type_: what happened, such as ``task.created``.
+            entity: the record after the change.
+            workspace_id: whose log it belongs to; None for the site's.
+            entity_type: the kind of the entity; by default its class name in lower case.
+            entity_id: its id where the record has none called ``id``.
+            extra: further facts, kept beside the snapshot (``reason``, ``from_status`` …).
+        """
+        assert isinstance(entity, Record)  # noqa: S101  # records are typed as their models
+        kind = entity_type or type(entity).__name__.lower()
+        payload = {kind: snapshot(entity), **{k: v for k, v in extra.items() if v is not None}}
+        identifier = entity_id or str(entity.id)  # type: ignore[attr-defined]  # a record's slot
+        self._events.append(
+            PendingEvent(workspace_id or SITE_STREAM, type_, kind, identifier, payload)
+        )
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call something quick and harmless once the running operation is committed."""
+        self._after_commit.append(callback)
+
+    async def transact(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
+        """Run ``work`` in a transaction, with its events, its idempotency stamp and its wake-ups.
+
+        Raises:
+            UnavailableError: the database is busy or its disk full; nothing was changed.
+        """
+        try:
+            async with self.services.database.write() as transaction:
+                self._transaction, self._events, self._after_commit = transaction, [], []
+                result = await work()
+                heads = await append_events(
+                    transaction, self._events, principal=self.principal, at=self.now
+                )
+                if stamp and self.idempotency is not None:
+                    await self.idempotency.stamp(transaction, result, heads)
+                transaction.after_commit.append(lambda: self._committed(heads))
+                return result
+        except DatabaseBusyError as error:
+            raise UnavailableError(f"{error}; nothing was changed") from error
+        except StorageFullError as error:
+            raise UnavailableError(str(error), retry_after=30) from error
+        finally:
+            self._transaction = None
+            await self.release()
+
+    def _committed(self, heads: dict[str, Position]) -> None:
+        self.positions.update(heads)
+        if heads:
+            self.services.wakeups.events(heads)
+        for callback in self._after_commit:
+            callback()

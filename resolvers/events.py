@@ -1,0 +1,140 @@
+"""Events: buffered by operations, numbered and written at the end of their transaction."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from models import Event, EventStream, table_of
+from models.base import Record
+from models.transaction import Transaction
+from resolvers.principal import Principal
+
+SNAPSHOT_TEXT = 4_096
+"""Characters of one text field kept in an event's snapshot; longer ones are cut and named."""
+SNAPSHOT_JSON = 8_192
+"""Bytes of one JSON field kept in a snapshot; larger ones are left out and named."""
+
+NEVER_IN_SNAPSHOTS = frozenset(
+    {
+        "password_hash",
+        "secret_hash",
+        "api_key_encrypted",
+        "secrets_encrypted",
+        "process",
+        "prompt",
+        "system_prompt",
+        "preferences",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in an event log: everything up to and including ``seq`` has been seen."""
+
+    stream_id: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """An event that waits for its number."""
+
+    stream_id: str
+    type: str
+    entity_type: str
+    entity_id: str
+    payload: dict[str, Any]
+
+
+def snapshot(record: SQLModel | Record) -> dict[str, Any]:
+    """The bounded state of an entity, as JSON values; absent keys are null.
+
+    Names of fields that were cut or left out stand under ``truncated``.
+    """
+    assert isinstance(record, Record)  # noqa: S101  # records are typed as their models
+    kept: dict[str, Any] = {}
+    truncated: list[str] = []
+    for name in record._columns:  # noqa: SLF001  # the record's own column list
+        value = getattr(record, name)
+        if value is None or name in NEVER_IN_SNAPSHOTS:
+            continue
+        bounded = _bounded(value)
+        if bounded is not value and not isinstance(value, datetime | date):
+            truncated.append(name)
+        if bounded is not None:
+            kept[name] = bounded
+    if truncated:
+        kept["truncated"] = truncated
+    return kept
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= SNAPSHOT_TEXT else value[:SNAPSHOT_TEXT]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return value if len(orjson.dumps(value)) <= SNAPSHOT_JSON else None
+    return value
+
+
+async def append_events(
+    transaction: Transaction,
+    events: Iterable[PendingEvent],
+    *,
+    principal: Principal | None,
+    at: datetime,
+) -> dict[str, Position]:
+    """Number and write events; the new head of each log that grew.
+
+    Numbers come from the log's own row, which is taken last in the transaction: they are
+    contiguous and in commit order. Several logs are taken in the order of their ids, so that two
+    transactions never wait for each other in a circle.
+    """
+    by_stream: dict[str, list[PendingEvent]] = {}
+    for event in events:
+        by_stream.setdefault(event.stream_id, []).append(event)
+    heads: dict[str, Position] = {}
+    rows: list[Mapping[str, Any]] = []
+    for stream_id in sorted(by_stream):
+        pending = by_stream[stream_id]
+        head = await _advance(transaction, stream_id, len(pending))
+        heads[stream_id] = head
+        rows.extend(
+            {
+                "stream_id": stream_id,
+                "seq": seq,
+                "epoch": head.epoch,
+                "type": event.type,
+                "entity_type": event.entity_type,
+                "entity_id": event.entity_id,
+                "actor_type": principal.kind if principal else "anonymous",
+                "actor_id": principal.id if principal else None,
+                "actor_name": principal.name if principal else None,
+                "payload": event.payload,
+                "at": at,
+            }
+            for seq, event in enumerate(pending, start=head.seq - len(pending) + 1)
+        )
+    await transaction.insert_many(Event, rows)
+    return heads
+
+
+async def _advance(transaction: Transaction, stream_id: str, count: int) -> Position:
+    table = table_of(EventStream)
+    row = await transaction.first(
+        sa.update(table)
+        .where(table.c.id == stream_id)
+        .values(seq=table.c.seq + count)
+        .returning(table.c.epoch, table.c.seq)
+    )
+    if row is None:
+        raise LookupError(f"no event log {stream_id}")
+    return Position(stream_id, row.epoch, row.seq)

@@ -1,0 +1,140 @@
+"""What operations need from outside the database, as protocols; the server wires the real ones."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class WakeUps(Protocol):
+    """Tells readers that there is something new. Never blocks, never raises, may be lost."""
+
+    def events(self, stream_ids: Iterable[str]) -> None:
+        """These event logs have grown."""
+
+    def run_output(self, run_id: str) -> None:
+        """A run's output log has grown."""
+
+    def principal(self, principal_key: str) -> None:
+        """A principal's credentials or roles changed."""
+
+
+class Dispatcher(Protocol):
+    """The part of the server that starts and stops runs. Never blocks."""
+
+    def wake(self) -> None:
+        """A run may be ready to start."""
+
+    def stop(self, run_id: str) -> None:
+        """A run's stop was requested (it is recorded in its row)."""
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def __call__(self) -> datetime:
+        """Now, aware, UTC."""
+
+
+class Passwords(Protocol):
+    """Slow password hashing, off the event loop."""
+
+    async def hash(self, password: str) -> str:
+        """A salted hash to store."""
+
+    async def verify(self, password: str, stored: str | None) -> bool:
+        """Whether the password fits; takes as long when nothing is stored."""
+
+
+class SecretBox(Protocol):
+    """Reversible encryption of the few secrets that must be used again."""
+
+    def encrypt(self, secret: str) -> bytes:
+        """The secret under the newest key."""
+
+    def decrypt(self, sealed: bytes) -> str:
+        """The secret; raises UnavailableError when no key fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryFacts:
+    """What a look at a repository on disk told."""
+
+    path: str
+    default_branch: str | None
+    head: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiffFile:
+    """One changed file; counts are None for binary files."""
+
+    path: str
+    additions: int | None
+    deletions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What a branch changes against its base."""
+
+    base: str
+    head: str
+    files: Sequence[DiffFile]
+    files_changed: int
+    additions: int
+    deletions: int
+    patch: str
+    truncated: bool
+
+
+class Git(Protocol):
+    """Repositories on this machine. All raise OperationError subclasses with git's words."""
+
+    async def probe(self, path: str) -> RepositoryFacts:
+        """Look at a repository; raises InvalidError when there is none at ``path``."""
+
+    async def diff(self, path: str, *, base: str, head: str, max_bytes: int) -> Diff:
+        """The changes from the merge base of ``base`` and ``head`` to ``head``."""
+
+    async def merge(self, path: str, *, branch: str, into: str, message: str) -> str:
+        """Merge and return the merge commit; raises ConflictError and changes nothing otherwise."""
+
+    def check_branch_name(self, name: str) -> None:
+        """Raise ValueError with the reason when git would not take this branch name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large and how many; sizes are characters unless named otherwise."""
+
+    title: int = 500
+    name: int = 255
+    short_text: int = 2_000
+    description: int = 100_000
+    labels: int = 50
+    label: int = 50
+    list_items: int = 100
+    json_bytes: int = 65_536
+    bulk_items: int = 100
+    page_size: int = 50
+    page_size_max: int = 100
+    filtered_count_max: int = 10_000
+    dependencies: int = 100
+    tasks_per_workspace: int = 1_000_000
+    workspaces: int = 10_000
+    keys_per_user: int = 100
+    queued_runs: int = 10_000
+    diff_bytes: int = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What operators allow; see docs/operator.md."""
+
+    repository_roots: tuple[str, ...] = ()
+    allow_local_repositories: bool = False
+    allow_agent_commands: bool = False
+    executors: Mapping[str, Any] | None = None
+    default_executor: str = "CUSTOM"
+    max_concurrent_runs: int = 4

@@ -1,0 +1,99 @@
+"""Who is asking, and what roles and scopes let them do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from models.enums import Permission, Role
+
+ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
+    Role.VIEWER: frozenset({Permission.READ}),
+    Role.DEVELOPER: frozenset({Permission.READ, Permission.WRITE, Permission.EXECUTE}),
+    Role.MANAGER: frozenset(
+        {Permission.READ, Permission.WRITE, Permission.EXECUTE, Permission.MANAGE_QUEUES}
+    ),
+    Role.ADMIN: frozenset(Permission),
+}
+AGENT_PERMISSIONS = frozenset({Permission.READ, Permission.WRITE})
+"""What an agent's own key may do in its workspace: work on the board, not start other work."""
+
+SCOPE_PERMISSIONS: dict[str, frozenset[Permission]] = {
+    "task:read": frozenset({Permission.READ}),
+    "task:write": frozenset({Permission.READ, Permission.WRITE}),
+    "run:execute": frozenset({Permission.READ, Permission.EXECUTE}),
+    "admin": frozenset(Permission),
+    "*": frozenset(Permission),
+}
+SCOPES = tuple(SCOPE_PERMISSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller: a user, an agent, or the system itself.
+
+    ``scopes`` limits a key (empty: no limit); ``workspace_id`` binds a key to one workspace.
+    """
+
+    kind: str
+    id: str | None
+    name: str
+    key_id: str | None = None
+    role: Role | None = None
+    is_site_owner: bool = False
+    memberships: Mapping[str, Role] = field(default_factory=lambda: MappingProxyType({}))
+    scopes: frozenset[str] = frozenset()
+    workspace_id: str | None = None
+    dialect: str | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """The user's id, or None for agents and the system."""
+        return self.id if self.kind == "user" else None
+
+    @property
+    def key(self) -> str:
+        """A short stable name of this principal, for locks, limits and idempotency."""
+        return f"{self.kind}:{self.id or self.name}"
+
+    @property
+    def sees_all_workspaces(self) -> bool:
+        """Whether no workspace is hidden from this principal."""
+        if self.workspace_id is not None:
+            return False
+        return self.kind == "system" or self.is_site_owner or self.role is not None
+
+    @property
+    def readable_workspaces(self) -> frozenset[str] | None:
+        """Ids of the workspaces this principal may see; None means all."""
+        if self.sees_all_workspaces:
+            return None
+        visible = frozenset(self.memberships)
+        if self.workspace_id is None:
+            return visible
+        may = self.kind != "user" or self.is_site_owner or self.role is not None
+        return frozenset({self.workspace_id}) if may else visible & {self.workspace_id}
+
+    def role_in(self, workspace_id: str) -> frozenset[Permission] | None:
+        """Permissions from roles alone; None where the workspace is not visible at all."""
+        visible = self.readable_workspaces
+        if visible is not None and workspace_id not in visible:
+            return None
+        if self.kind == "system" or self.is_site_owner:
+            return frozenset(Permission)
+        if self.kind == "agent":
+            return AGENT_PERMISSIONS
+        granted: frozenset[Permission] = frozenset()
+        for role in (self.role, self.memberships.get(workspace_id)):
+            if role is not None:
+                granted |= ROLE_PERMISSIONS[role]
+        return granted
+
+    def scoped(self, permission: Permission) -> bool:
+        """Whether the key's scopes allow this permission."""
+        if not self.scopes:
+            return True
+        return any(permission in SCOPE_PERMISSIONS.get(scope, ()) for scope in self.scopes)
+
+
+SYSTEM = Principal(kind="system", id=None, name="system")
+"""The server acting on its own account: sweeps, dispatch, recovery."""
