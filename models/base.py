@@ -1,4 +1,4 @@
-"""What all tables share: identifiers, clock, column types and the light records rows are read into."""
+"""What all tables share: identifiers, clock, column types, and the light records of rows."""
 
 import json
 import secrets
@@ -28,7 +28,7 @@ Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgr
 """A JSON column: text in SQLite, ``jsonb`` in PostgreSQL; Python ``None`` is SQL NULL."""
 
 Id = sa.String(36)
-"""A canonical lower-case UUID as text: no conversion between wire and database, prefix search works."""
+"""A canonical lower-case UUID as text: no conversion at the wire, and prefixes can be searched."""
 
 _PUBLIC_ALPHABET = string.ascii_lowercase + string.digits
 PUBLIC_ID_LENGTH = 12
@@ -128,7 +128,8 @@ class json_contains(sa.sql.expression.ColumnElement[bool]):  # noqa: N801  # rea
 def _json_contains_sqlite(element: json_contains, compiler: Any, **kw: Any) -> str:
     column = compiler.process(element.column, **kw)
     value = compiler.process(element.value, **kw)
-    return f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value = {value})"
+    items = f"SELECT 1 FROM json_each({column}) WHERE value = {value}"  # noqa: S608  # compiled parts
+    return f"EXISTS ({items})"
 
 
 @compiles(json_contains, "postgresql")

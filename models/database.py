@@ -7,9 +7,8 @@ bounded. Readers have connections of their own that cannot write. PostgreSQL use
 
 import asyncio
 import re
-import sqlite3
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -203,10 +202,6 @@ class Database:
         with _translated():
             return await engine.connect()
 
-    async def sqlite_version(self) -> tuple[int, ...] | None:
-        """The version of the SQLite library, or None on PostgreSQL."""
-        return sqlite3.sqlite_version_info if self.dialect == "sqlite" else None
-
     async def close(self) -> None:
         """Close all connections."""
         await self._writer.dispose()
@@ -250,21 +245,21 @@ _FULL = re.compile(
 )
 
 
-class _translated:  # noqa: N801  # used as a with-statement, reads as a verb
+@contextmanager
+def _translated() -> Iterator[None]:
     """Turn the drivers' many ways to say busy and full into two errors of ours."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
-        if isinstance(error, PoolTimeoutError):
-            raise DatabaseBusyError("no database connection was free in time") from error
-        if isinstance(error, OSError | ConnectionError):
-            raise DatabaseBusyError("the database cannot be reached") from error
-        if isinstance(error, OperationalError | DBAPIError):
-            text = str(error.orig)
-            if _BUSY.search(text):
-                raise DatabaseBusyError("the database is busy") from error
-            if _FULL.search(text):
-                raise StorageFullError("the database's disk is full or not writable") from error
-            if error.connection_invalidated:
-                raise DatabaseBusyError("the database connection was lost") from error
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseBusyError("no database connection was free in time") from error
+    except DBAPIError as error:
+        text = str(error.orig)
+        if _BUSY.search(text):
+            raise DatabaseBusyError("the database is busy") from error
+        if _FULL.search(text):
+            raise StorageFullError("the database's disk is full or not writable") from error
+        if error.connection_invalidated:
+            raise DatabaseBusyError("the database connection was lost") from error
+        raise
+    except ConnectionError as error:
+        raise DatabaseBusyError("the database cannot be reached") from error

@@ -84,7 +84,7 @@ class Transaction(Reader):
             self.statements += 1
             return (await self._connection.execute(statement)).rowcount
 
-    async def insert(self, model: type[M], **values: Any) -> M:
+    async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""
         complete = _with_defaults(model, values)
         await self.execute(sa.insert(table_of(model)).values(complete))
@@ -101,7 +101,7 @@ class Transaction(Reader):
             await self._connection.execute(sa.insert(table_of(model)), complete)
 
     async def update(
-        self, model: type[M], *conditions: sa.ColumnElement[bool], **changes: Any
+        self, model: type[M], /, *conditions: sa.ColumnElement[bool], **changes: Any
     ) -> M | None:
         """Change the one row that meets the conditions; its record after the change, or None."""
         table = table_of(model)
@@ -112,7 +112,7 @@ class Transaction(Reader):
         record: Any = record_of(model)
         return record(*row)  # type: ignore[no-any-return]  # see Record
 
-    async def update_by_id(self, model: type[M], entity_id: str, **changes: Any) -> M:
+    async def update_by_id(self, model: type[M], entity_id: str, /, **changes: Any) -> M:
         """Change the row with this id; its record after the change.
 
         Raises:
@@ -131,7 +131,7 @@ class Transaction(Reader):
             name: what is counted, for example ``task``.
             first: what a new counter starts with.
         """
-        from models.workspace import Counter  # noqa: PLC0415  # tables import nothing of this
+        from models.workspace import Counter  # tables import nothing of this
 
         table = table_of(Counter)
         insert = _upsert(self.dialect, table).values(scope=scope, name=name, value=first)

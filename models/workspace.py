@@ -9,6 +9,7 @@ from sqlmodel import Field, SQLModel
 from models.base import Id, Json, new_id
 from models.enums import Workflow, WorkspaceStatus
 
+
 class Workspace(SQLModel, table=True):
     """One board: tasks, stories, sprints, agents and runs, and the repository they work on."""
 

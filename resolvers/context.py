@@ -1,5 +1,6 @@
 """The context of one request: who asks, through which transaction or snapshot, with what help."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from resolvers.errors import (
 )
 from resolvers.events import PendingEvent, Position, append_events, snapshot
 from resolvers.ports import Clock, Dispatcher, Git, Limits, Passwords, SecretBox, Trust, WakeUps
-from resolvers.principal import Principal
+from resolvers.principal import ROLE_PERMISSIONS, Principal
+from resolvers.totals import TaskTotals
 
 if TYPE_CHECKING:
     from resolvers.idempotency import IdempotentRequest
@@ -65,6 +67,7 @@ class Context:
         self._transaction: Transaction | None = None
         self._events: list[PendingEvent] = []
         self._after_commit: list[Callable[[], None]] = []
+        self.task_totals = TaskTotals()
         self._reader: Reader | None = None
         self._reader_stack: AsyncExitStack | None = None
         self._opening: Awaitable[Reader] | None = None
@@ -123,8 +126,6 @@ class Context:
         Raises:
             UnauthenticatedError, ForbiddenError: as in :meth:`require`.
         """
-        from resolvers.principal import ROLE_PERMISSIONS
-
         principal = self.authenticated()
         allowed = principal.kind == "system" or principal.is_site_owner
         if principal.role is not None:
@@ -151,8 +152,6 @@ class Context:
             return self._transaction
         if self._reader is None:
             if self._opening is None:
-                import asyncio
-
                 self._opening = asyncio.ensure_future(self._open_reader())
             try:
                 self._reader = await self._opening
@@ -231,7 +230,9 @@ class Context:
         try:
             async with self.services.database.write() as transaction:
                 self._transaction, self._events, self._after_commit = transaction, [], []
+                self.task_totals = TaskTotals()
                 result = await work()
+                await self.task_totals.write(transaction)
                 heads = await append_events(
                     transaction, self._events, principal=self.principal, at=self.now
                 )

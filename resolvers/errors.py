@@ -37,7 +37,9 @@ class NotFoundError(OperationError):
     code = "NOT_FOUND"
 
     def __init__(self, kind: str, identifier: str | None = None) -> None:
-        super().__init__(f"{kind} not found", kind=kind, **({"id": identifier} if identifier else {}))
+        super().__init__(
+            f"{kind} not found", kind=kind, **({"id": identifier} if identifier else {})
+        )
 
 
 class InvalidError(OperationError):

@@ -2,17 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from resolvers.context import Context
 
-P = ParamSpec("P")
-T = TypeVar("T")
-ContextFunction = Callable[Concatenate[Context, P], Awaitable[T]]
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
-def operation(function: ContextFunction[P, T]) -> ContextFunction[P, T]:
-    """One thing the system can do, in one transaction.
+def operation(function: F) -> F:
+    """One thing the system can do, in one transaction; its first argument is the context.
 
     Called on its own, it opens the transaction, writes the events the function emitted and the
     request's idempotency stamp, commits, then wakes readers. Called by another operation, it joins
@@ -22,7 +20,7 @@ def operation(function: ContextFunction[P, T]) -> ContextFunction[P, T]:
     return _transactional(function, stamp=True)
 
 
-def step(function: ContextFunction[P, T]) -> ContextFunction[P, T]:
+def step(function: F) -> F:
     """A transaction on the way to an operation's end (a claim): like one, but not stamped.
 
     A repeated request runs it again.
@@ -30,11 +28,11 @@ def step(function: ContextFunction[P, T]) -> ContextFunction[P, T]:
     return _transactional(function, stamp=False)
 
 
-def _transactional(function: ContextFunction[P, T], *, stamp: bool) -> ContextFunction[P, T]:
+def _transactional(function: F, *, stamp: bool) -> F:
     @wraps(function)
-    async def run(ctx: Context, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(ctx: Context, **arguments: Any) -> Any:
         if ctx.in_transaction:
-            return await function(ctx, *args, **kwargs)
-        return await ctx.transact(lambda: function(ctx, *args, **kwargs), stamp=stamp)
+            return await function(ctx, **arguments)
+        return await ctx.transact(lambda: function(ctx, **arguments), stamp=stamp)
 
-    return run
+    return cast("F", run)

@@ -1,0 +1,200 @@
+"""Free moves of a card: to any status, at any place; with the effects of leaving and entering."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from models import Task, table_of
+from models.enums import Permission, TaskStatus
+from models.lifecycle import TERMINAL
+from resolvers import validation as check
+from resolvers.context import Context
+from resolvers.dependencies import release_dependents
+from resolvers.errors import InvalidError
+from resolvers.operation import operation
+from resolvers.task_runs import end_live_runs, queue_run
+from resolvers.tasks import POSITION_GAP, change_task, check_version, get_task
+from resolvers.workspaces import get_active_workspace
+
+TASK = table_of(Task).c
+MINIMUM_GAP = 1e-6
+
+
+@operation
+async def move_task(
+    ctx: Context,
+    *,
+    task_id: str,
+    status: str | None = None,
+    before_id: str | None = None,
+    after_id: str | None = None,
+    reason: str | None = None,
+    expected_version: int | None = None,
+) -> Task:
+    """Drop a card in a column, at a place; the lifecycle does not bind a free move.
+
+    Entering QUEUED enqueues (one run); leaving QUEUED or IN_PROGRESS ends what runs; entering
+    COMPLETED releases what waits for the task.
+
+    Args:
+        ctx: needs ``write``; to or from QUEUED also ``execute``.
+        task_id: the card.
+        status: the column; absent: the present one.
+        before_id: the card it is put in front of.
+        after_id: the card it is put behind; not together with ``before_id``.
+        reason: kept as the status's reason, up to 2,000 characters.
+        expected_version: refuse with CONFLICT unless the task is at this version.
+
+    Raises:
+        InvalidError, NotFoundError, ForbiddenError, ConflictError.
+    """
+    task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    check_version(task.version, expected_version)
+    reason = check.optional_text(reason, field="reason", maximum=ctx.limits.short_text)
+    position = await _position(ctx, task, before_id=before_id, after_id=after_id)
+    wanted = check.word(status, TaskStatus, field="status") if status else TaskStatus(task.status)
+    if wanted == task.status:
+        if position is None:
+            return task
+        return await change_task(ctx, task, "task.moved", position=position)
+    return await enter_status(ctx, task, wanted, reason=reason, position=position)
+
+
+async def enter_status(
+    ctx: Context,
+    task: Task,
+    status: TaskStatus,
+    *,
+    event: str = "task.moved",
+    reason: str | None = None,
+    position: float | None = None,
+    end_runs: bool = True,
+    **changes: Any,
+) -> Task:
+    """Change a task's status with all effects of leaving and entering, whoever asks.
+
+    Args:
+        ctx: inside an operation that has checked ``write``.
+        task: locked.
+        status: the new one.
+        event: the event's type.
+        reason: why; None clears it.
+        position: the new place in the column.
+        end_runs: whether live runs end when the task leaves QUEUED or IN_PROGRESS.
+        changes: further columns.
+    """
+    left = TaskStatus(task.status)
+    running = {TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.PAUSED}
+    if end_runs and left in running and status not in {TaskStatus.IN_PROGRESS, left}:
+        await end_live_runs(ctx, task, reason="task_moved")
+    changes.update(_times(ctx, task, status))
+    if position is not None:
+        changes["position"] = position
+    after = await change_task(
+        ctx,
+        task,
+        event,
+        extra={"reason": reason},
+        status=status,
+        status_reason=reason,
+        status_before=left if status in {TaskStatus.PAUSED, TaskStatus.BLOCKED} else None,
+        **changes,
+    )
+    if status == TaskStatus.QUEUED:
+        await _enqueue(ctx, after)
+    if status in {TaskStatus.COMPLETED, TaskStatus.FAILED}:
+        await release_dependents(ctx, after)
+    return after
+
+
+def _times(ctx: Context, task: Task, status: TaskStatus) -> dict[str, Any]:
+    now = ctx.now
+    times: dict[str, Any] = {"queued_at": now if status == TaskStatus.QUEUED else None}
+    if status == TaskStatus.IN_PROGRESS and task.started_at is None:
+        times["started_at"] = now
+    if status in TERMINAL or status == TaskStatus.FAILED:
+        times["completed_at"] = now
+        if task.started_at is None and status != TaskStatus.CANCELLED:
+            times["started_at"] = now
+    elif task.completed_at is not None:
+        times["completed_at"] = None
+    if status == TaskStatus.COMPLETED:
+        times["progress"] = 100
+    return times
+
+
+async def _enqueue(ctx: Context, task: Task) -> None:
+    ctx.require(Permission.EXECUTE, task.workspace_id, kind="Task")
+    workspace = await get_active_workspace(ctx, workspace_id=task.workspace_id)
+    if not workspace.pull_mode:
+        await queue_run(ctx, task, workspace=workspace)
+
+
+async def _position(
+    ctx: Context, task: Task, *, before_id: str | None, after_id: str | None
+) -> float | None:
+    """The place in front of or behind another card; None to stay."""
+    if before_id is not None and after_id is not None:
+        raise InvalidError("Give beforeId or afterId, not both", field="beforeId")
+    neighbour_id = before_id or after_id
+    if neighbour_id is None or neighbour_id == task.id:
+        return None
+    field = "beforeId" if before_id else "afterId"
+    neighbour = await _position_of(ctx, task, neighbour_id, field=field)
+    position = await _between(ctx, task, neighbour, forward=before_id is None)
+    if position is None:
+        await _spread(ctx, task.workspace_id)
+        neighbour = await _position_of(ctx, task, neighbour_id, field=field)
+        position = await _between(ctx, task, neighbour, forward=before_id is None)
+    return position
+
+
+async def _position_of(ctx: Context, task: Task, card_id: str, *, field: str) -> float:
+    position = await ctx.transaction.scalar(
+        sa.select(TASK.position).where(
+            TASK.id == card_id,
+            TASK.workspace_id == task.workspace_id,
+            TASK.deleted_at.is_(None),
+        )
+    )
+    if position is None:
+        raise InvalidError(f"Task {card_id} is not in this workspace", field=field)
+    return float(position)
+
+
+async def _between(ctx: Context, task: Task, neighbour: float, *, forward: bool) -> float | None:
+    """Half-way to the next card in a direction; None when there is no room left."""
+    ahead = TASK.position > neighbour if forward else TASK.position < neighbour
+    extreme = sa.func.min(TASK.position) if forward else sa.func.max(TASK.position)
+    other = await ctx.transaction.scalar(
+        sa.select(extreme).where(
+            TASK.workspace_id == task.workspace_id,
+            TASK.deleted_at.is_(None),
+            TASK.id != task.id,
+            ahead,
+        )
+    )
+    if other is None:
+        return neighbour + (POSITION_GAP if forward else -POSITION_GAP)
+    if abs(float(other) - neighbour) < MINIMUM_GAP:
+        return None
+    return (float(other) + neighbour) / 2
+
+
+async def _spread(ctx: Context, workspace_id: str) -> None:
+    """Number all cards afresh, in their order, when halving has used a gap up."""
+    table = table_of(Task)
+    ranked = (
+        sa.select(
+            TASK.id,
+            sa.func.row_number().over(order_by=(TASK.position, TASK.id)).label("rank"),
+        )
+        .where(TASK.workspace_id == workspace_id)
+        .subquery()
+    )
+    rank = sa.select(ranked.c.rank).where(ranked.c.id == table.c.id).scalar_subquery()
+    await ctx.transaction.execute(
+        sa.update(table)
+        .where(table.c.workspace_id == workspace_id)
+        .values(position=rank * POSITION_GAP)
+    )

@@ -1,0 +1,237 @@
+"""Tasks: create, look up, change, assign, label, archive, delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from models import Run, Task, Workspace, table_of
+from models.base import column_names, record_of
+from models.enums import DependencyKind, Permission, TaskStatus
+from models.lifecycle import RUN_EXECUTING
+from resolvers import validation as check
+from resolvers.context import Context
+from resolvers.errors import ConflictError, LimitExceededError, NotFoundError
+from resolvers.operation import operation
+from resolvers.task_fields import checked_fields
+from resolvers.validation import UNSET, Unset
+from resolvers.workspaces import get_active_workspace, require_active
+
+TASK = table_of(Task).c
+WORKSPACE = table_of(Workspace).c
+POSITION_GAP = 1024.0
+"""Distance between the positions of cards that are added one after the other."""
+
+
+async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permission.READ) -> Task:
+    """A live task the principal may see; inside an operation its row is locked.
+
+    Raises:
+        NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
+        ForbiddenError: the permission is missing.
+        ConflictError: something other than reading is asked for below an inactive workspace.
+    """
+    ctx.authenticated()
+    statement = (
+        sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
+        .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
+        .where(TASK.id == task_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
+    )
+    if ctx.in_transaction:
+        statement = statement.with_for_update(of=table_of(Task))
+    row = await (await ctx.reader()).first(statement)
+    if row is None:
+        raise NotFoundError("Task", task_id)
+    ctx.require(permission, row.workspace_id, kind="Task")
+    if permission != Permission.READ:
+        require_active(row.workspace_status)
+    task: Task = record_from(Task, row)
+    return task
+
+
+def record_from(model: Any, row: sa.Row[Any]) -> Any:
+    """The record of a row that starts with all columns of the model."""
+    return record_of(model)(*row[: len(column_names(model))])
+
+
+async def change_task(
+    ctx: Context, task: Task, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
+) -> Task:
+    """Write a change of a task: version, time, totals and event in one place."""
+    after = await ctx.transaction.update_by_id(
+        Task, task.id, updated_at=ctx.now, version=task.version + 1, **changes
+    )
+    ctx.task_totals.record(task, after)
+    extra = dict(extra or {})
+    if after.status != task.status:
+        extra["from_status"] = task.status
+    ctx.emit(event, after, workspace_id=task.workspace_id, **extra)
+    return after
+
+
+def check_version(current: int, expected: int | None) -> None:
+    """Refuse an update that was made from an older state.
+
+    Raises:
+        ConflictError: with the current version in its details.
+    """
+    if expected is not None and expected != current:
+        raise ConflictError(
+            f"It was changed meanwhile: version {current}, not {expected}", current_version=current
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewDependency:
+    """A dependency to be set: on which task, and when it counts as met."""
+
+    task_id: str
+    kind: DependencyKind = DependencyKind.BLOCKS
+
+
+@operation
+async def create_task(
+    ctx: Context,
+    *,
+    workspace_id: str,
+    title: str,
+    status: str = TaskStatus.BACKLOG,
+    depends_on: Sequence[NewDependency] = (),
+    **fields: Any,
+) -> Task:
+    """Put a task on a board.
+
+    Args:
+        ctx: needs ``write`` in the workspace.
+        workspace_id: the board.
+        title: one line, 1 to 500 characters.
+        status: BACKLOG (default), or QUEUED to enqueue it at once; any other status a card may be
+            dropped on is taken as a free move.
+        depends_on: tasks of the same workspace it waits for.
+        fields: any of the fields of :func:`update_task`.
+
+    Raises:
+        InvalidError, NotFoundError, ForbiddenError, ConflictError, LimitExceededError.
+    """
+    from resolvers.dependencies import replace_dependencies
+    from resolvers.task_board import enter_status
+
+    workspace = await get_active_workspace(ctx, workspace_id=workspace_id)
+    values = await checked_fields(ctx, workspace_id, title=title, **fields)
+    wanted = check.word(status, TaskStatus, field="status")
+    tx, now = ctx.transaction, ctx.now
+    number = await tx.next_number(workspace_id, "task")
+    if number > ctx.limits.tasks_per_workspace:
+        raise LimitExceededError(
+            "The workspace has its maximum of tasks", limit=ctx.limits.tasks_per_workspace
+        )
+    values.setdefault("assignee_id", _auto_assignee(ctx, workspace))
+    task = await tx.insert(
+        Task,
+        workspace_id=workspace_id,
+        number=number,
+        position=number * POSITION_GAP,
+        created_by=ctx.authenticated().user_id,
+        created_at=now,
+        updated_at=now,
+        **values,
+    )
+    ctx.task_totals.record(None, task)
+    ctx.emit("task.created", task, workspace_id=workspace_id)
+    if depends_on:
+        task = await replace_dependencies(ctx, task, depends_on)
+    if wanted != TaskStatus.BACKLOG:
+        task = await enter_status(ctx, task, wanted)
+    return task
+
+
+def _auto_assignee(ctx: Context, workspace: Workspace) -> str | None:
+    return ctx.authenticated().user_id if workspace.settings.get("auto_assign") is True else None
+
+
+@operation
+async def update_task(
+    ctx: Context,
+    *,
+    task_id: str,
+    expected_version: int | None = None,
+    depends_on: Sequence[NewDependency] | Unset = UNSET,
+    **fields: Any,
+) -> Task:
+    """Change fields of a task; what is not given stays, None clears.
+
+    Args:
+        ctx: needs ``write``.
+        task_id: which.
+        expected_version: refuse with CONFLICT unless the task is at this version.
+        depends_on: replaces the dependencies.
+        fields: title, description, priority or priority_level, type,
+            category, labels, owner, assignee_id, agent_id, story_id, parent_id, sprint_number,
+            story_points, estimate_seconds, executor, agent_name, model, command, branch,
+            base_branch, repository, target_repository, spec, context_notes, notes, steps,
+            acceptance_criteria, files_hint, constraints, review_comment, review_verdict,
+            review_record, due_at, progress, metadata and others of the model.
+
+    Raises:
+        InvalidError, NotFoundError, ForbiddenError, ConflictError.
+    """
+    from resolvers.dependencies import replace_dependencies
+
+    task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    check_version(task.version, expected_version)
+    values = await checked_fields(ctx, task.workspace_id, task=task, **fields)
+    changes = {name: value for name, value in values.items() if getattr(task, name) != value}
+    if changes:
+        task = await change_task(
+            ctx, task, "task.updated", extra={"changed": sorted(changes)}, **changes
+        )
+    if not isinstance(depends_on, Unset):
+        task = await replace_dependencies(ctx, task, depends_on)
+    return task
+
+
+@operation
+async def archive_task(ctx: Context, *, task_id: str, archived: bool = True) -> Task:
+    """Take a task off the board without losing it, or put it back; repeating changes nothing."""
+    task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    if (task.archived_at is not None) == archived:
+        return task
+    if archived:
+        await refuse_if_executing(ctx, task)
+    event = "task.archived" if archived else "task.unarchived"
+    return await change_task(ctx, task, event, archived_at=ctx.now if archived else None)
+
+
+@operation
+async def delete_task(ctx: Context, *, task_id: str, force: bool = False) -> Task:
+    """Delete a task softly: it is gone from every list and look-up; its number is not reused.
+
+    Args:
+        ctx: needs ``write``.
+        task_id: which.
+        force: also when a run executes, which is then stopped; otherwise that is a CONFLICT.
+    """
+    from resolvers.task_runs import end_live_runs
+
+    task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    if not force:
+        await refuse_if_executing(ctx, task)
+    await end_live_runs(ctx, task, reason="task_deleted")
+    return await change_task(ctx, task, "task.deleted", deleted_at=ctx.now)
+
+
+async def refuse_if_executing(ctx: Context, task: Task) -> None:
+    """Refuse while a run of the task executes.
+
+    Raises:
+        ConflictError: naming the run.
+    """
+    run = table_of(Run).c
+    live = await ctx.transaction.scalar(
+        sa.select(run.id).where(
+            run.task_id == task.id, run.managed.is_(True), run.status.in_(RUN_EXECUTING)
+        )
+    )
+    if live is not None:
+        raise ConflictError("A run of this task is executing; stop it first", run_id=live)
