@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
+from resolvers.errors import InvalidError
+
 SITE: Final = "site"
 EARLIEST: Final = "EARLIEST"
 MAX_NUMBER: Final = 2**63 - 1  # what a signed 64-bit database column holds
@@ -27,11 +29,11 @@ _TEXT_LENGTH: Final = 44
 _TEXT: Final = re.compile(r"[A-Za-z0-9_-]{44}", re.ASCII)
 
 
-class InvalidCursor(ValueError):  # noqa: N818 - named by the violated rule, like all our errors
-    """The text is not a cursor of this server. `code` and `field` are for the API's error."""
+class InvalidCursor(InvalidError):  # noqa: N818 - the name says it all
+    """The text is not a cursor of this server."""
 
-    code: Final = "INVALID"
-    field: Final = "after"
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="after")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,7 @@ from broadcaster import BroadcastBackend
 from subscriptions.backends.memory import MemoryBackend
 
 
-class MissingExtra(RuntimeError):  # noqa: N818 - named by what is wrong, like all our errors
+class MissingExtraError(RuntimeError):
     """The URL needs a package that is not installed; the message names the extra."""
 
 
@@ -22,7 +22,7 @@ def backend_from_url(url: str) -> BroadcastBackend:
 
     Raises:
         ValueError: the URL's scheme is none of these.
-        MissingExtra: the driver for it is not installed.
+        MissingExtraError: the driver for it is not installed.
     """
     scheme = url.partition("://")[0].partition("+")[0] if "://" in url else ""
     match scheme:
@@ -48,9 +48,9 @@ def backend_from_url(url: str) -> BroadcastBackend:
 
 def _require(module: str, *, extra: str) -> None:
     if find_spec(module) is None:
-        raise MissingExtra(
+        raise MissingExtraError(
             f"this broadcast URL needs the package {module!r}: install dragoman[{extra}]"
         )
 
 
-__all__ = ["MemoryBackend", "MissingExtra", "backend_from_url"]
+__all__ = ["MemoryBackend", "MissingExtraError", "backend_from_url"]

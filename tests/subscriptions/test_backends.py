@@ -10,7 +10,7 @@ import pytest
 from broadcaster import Broadcast, BroadcastBackend
 
 from subscriptions import backends
-from subscriptions.backends import MemoryBackend, MissingExtra, backend_from_url
+from subscriptions.backends import MemoryBackend, MissingExtraError, backend_from_url
 from subscriptions.backends.backoff import Backoff
 from subscriptions.backends.base import QUEUE_SIZE, SupervisedBackend
 
@@ -18,17 +18,8 @@ REDIS_URL = "redis://127.0.0.1:6379/0"
 POSTGRES_URL = "postgresql://root@127.0.0.1:5432/test"
 
 
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-needs_redis = pytest.mark.skipif(not is_open(6379), reason="no Redis on 127.0.0.1:6379")
-needs_postgres = pytest.mark.skipif(not is_open(5432), reason="no PostgreSQL on 127.0.0.1:5432")
-
-REDIS = pytest.param(REDIS_URL, marks=[pytest.mark.redis, needs_redis], id="redis")
-POSTGRES = pytest.param(POSTGRES_URL, marks=[pytest.mark.postgres, needs_postgres], id="postgres")
+REDIS = pytest.param(REDIS_URL, marks=pytest.mark.redis, id="redis")
+POSTGRES = pytest.param(POSTGRES_URL, marks=pytest.mark.postgres, id="postgres")
 NETWORK = pytest.mark.parametrize("url", [REDIS, POSTGRES])
 EVERY = pytest.mark.parametrize("url", [pytest.param("memory://", id="memory"), REDIS, POSTGRES])
 
@@ -226,7 +217,7 @@ def test_a_missing_driver_names_its_extra(
     url: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _name: None)
-    with pytest.raises(MissingExtra, match=rf"dragoman\[{extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"dragoman\[{extra}\]"):
         backend_from_url(url)
 
 

@@ -1,0 +1,327 @@
+"""The one place of a process where streams wait for news of their logs.
+
+Nothing passes through the hub but the fact that something happened: what happened is read from the
+log. So there is no queue per subscriber, a wake-up may be lost or repeated, and a subscriber may be
+as slow as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from subscriptions.backends.backoff import Backoff
+from subscriptions.pages import PAGE_ENTRIES, Page, PageCache, make_page
+from subscriptions.ports import Head, LogReader, is_log_key
+
+logger = logging.getLogger("dragoman.hub")
+
+T = TypeVar("T")
+
+TICK: Final = 1.0
+LONGEST_TICK_AFTER_ERRORS: Final = 15.0
+READ_TIMEOUT: Final = 15.0
+READS_AT_ONCE: Final = 4
+
+
+class LogUnavailableError(Exception):
+    """The log could not be read now; trying again later may work."""
+
+
+class HubClosedError(Exception):
+    """This process is going down: streams end here and go on elsewhere."""
+
+
+class Watcher:
+    """One who waits for news about some keys; made by `Hub.watch`.
+
+    Wake-ups coalesce: however many come while nobody waits, the next `wait` returns once.
+    """
+
+    def __init__(self, hub: Hub, keys: frozenset[str]) -> None:
+        self.keys = keys
+        self._hub = hub
+        self._woken: set[str] = set()
+        self._flag = asyncio.Event()
+        self._standing: dict[str, tuple[int, int]] = {}
+        self.is_waiting = False
+
+    def stands_at(self, key: str, *, epoch: int, seq: int) -> None:
+        """Say how far the log `key` was read, for the tick to find out what was missed."""
+        self._standing[key] = (epoch, seq)
+
+    async def wait(self, timeout: float) -> frozenset[str]:  # noqa: ASYNC109 - answers, not raises
+        """The keys with news since the last call; empty after `timeout` seconds without any.
+
+        Raises:
+            HubClosedError: the process is going down.
+        """
+        if not self._flag.is_set() and timeout > 0:
+            self.is_waiting = True
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await self._flag.wait()
+            finally:
+                self.is_waiting = False
+        if self._hub.is_closing:
+            raise HubClosedError
+        woken, self._woken = frozenset(self._woken), set()
+        self._flag.clear()
+        return woken
+
+    def take(self, key: str) -> bool:
+        """Whether there is news of this key, which then is news no longer."""
+        if key in self._woken:
+            self._woken.discard(key)
+            return True
+        return False
+
+    def wake(self, keys: Iterable[str]) -> None:
+        """Let `wait` return; called by the hub."""
+        self._woken.update(self.keys.intersection(keys))
+        self._flag.set()
+
+    def is_reading(self, key: str) -> bool:
+        """Whether it said how far it read this log."""
+        return key in self._standing
+
+    def is_behind(self, key: str, head: Head | None, *, known: Head | None) -> bool:
+        """Whether `head` shows what this watcher has not read (or, not reading, not heard of)."""
+        standing = self._standing.get(key)
+        if head is None or standing is None:
+            return head is None or head != known
+        return head.epoch != standing[0] or head.seq > standing[1] or head.ended
+
+
+class _Topic:
+    """What the hub knows of one watched key."""
+
+    __slots__ = ("head", "moment", "tail", "watchers")
+
+    def __init__(self, moment: int) -> None:
+        self.watchers: set[Watcher] = set()
+        self.moment = moment
+        self.head: Head | None = None
+        self.tail: Page | None = None
+
+
+class Hub:
+    """Wakes watchers, asks for missed news once a second for all together, shares pages.
+
+    Args:
+        log: the database behind it.
+        tick: seconds between two looks at all watched logs; one statement, none if nobody watches.
+        cache: where pages are kept.
+
+    Attributes:
+        wakeups_lost_total: how often the tick found news of a log that no wake-up had told of.
+        ticks_total: how many statements the tick made.
+        reads_total: how many pages and heads were read from the database.
+    """
+
+    def __init__(
+        self, log: LogReader, *, tick: float = TICK, cache: PageCache | None = None
+    ) -> None:
+        self._log = log
+        self._tick = tick
+        self._cache = cache if cache is not None else PageCache()
+        self._topics: dict[str, _Topic] = {}
+        self._moments = itertools.count(1)
+        self._flights: dict[tuple[str, int, int], asyncio.Task[Any]] = {}
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
+        self._ticker: asyncio.Task[None] | None = None
+        self.is_closing = False
+        self.wakeups_lost_total = 0
+        self.ticks_total = 0
+        self.reads_total = 0
+
+    @property
+    def watchers(self) -> int:
+        """How many watchers there are now."""
+        return len({watcher for topic in self._topics.values() for watcher in topic.watchers})
+
+    @contextlib.asynccontextmanager
+    async def watch(self, *keys: str) -> AsyncIterator[Watcher]:
+        """Register a watcher of these keys for the length of the block.
+
+        What happens from here on wakes it, so a log that is read after this has no seam.
+        """
+        watcher = Watcher(self, frozenset(keys))
+        for key in watcher.keys:
+            topic = self._topics.get(key)
+            if topic is None:
+                topic = self._topics[key] = _Topic(next(self._moments))
+            topic.watchers.add(watcher)
+        if self.is_closing:
+            watcher.wake(())
+        self._keep_ticking()
+        try:
+            yield watcher
+        finally:
+            for key in watcher.keys:
+                topic = self._topics[key]
+                topic.watchers.discard(watcher)
+                if not topic.watchers:
+                    del self._topics[key]
+
+    def wake(self, keys: Iterable[str]) -> None:
+        """Something happened under these keys. Never blocks; keys nobody watches cost nothing."""
+        for key in keys:
+            topic = self._topics.get(key)
+            if topic is not None:
+                topic.moment = next(self._moments)
+                for watcher in topic.watchers:
+                    watcher.wake((key,))
+
+    def close(self) -> None:
+        """Tell every watcher that this process is going down; see `aclose`."""
+        self.is_closing = True
+        for topic in self._topics.values():
+            for watcher in topic.watchers:
+                watcher.wake(())
+
+    async def aclose(self) -> None:
+        """Close, and end the hub's own tasks."""
+        self.close()
+        tasks = [*self._flights.values(), *([self._ticker] if self._ticker else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._ticker = None
+
+    async def page(self, key: str, *, after: int) -> Page | None:
+        """Entries after a position: a true piece of the log, though newer entries may exist.
+
+        An empty page is never old. None if there is no such log.
+
+        Raises:
+            LogUnavailableError: the database did not answer properly.
+        """
+        page = self._cache.find(key, after=after)
+        if page is not None:
+            return page
+        topic = self._topics.get(key)
+        if topic and topic.tail and topic.tail.after == after and self.is_present(key, topic.tail):
+            return topic.tail
+        return await self.fresh_page(key, after=after)
+
+    async def fresh_page(self, key: str, *, after: int) -> Page | None:
+        """Like `page`, but from the database, shared only with those who ask at this moment."""
+        moment = self._moment(key)
+        return await self._shared(
+            (key, after, moment), lambda: self._read_page(key, after=after, moment=moment)
+        )
+
+    async def head(self, key: str) -> Head | None:
+        """Where the log stands now; None if there is no such log.
+
+        Raises:
+            LogUnavailableError: the database did not answer properly.
+        """
+        return await self._shared((key, -1, self._moment(key)), lambda: self._read_head(key))
+
+    def is_present(self, key: str, page: Page) -> bool:
+        """Whether no wake-up came since the page was read: what it shows is all there is to know.
+
+        If it is not all there is, the wake-up is on its way, or the tick will notice.
+        """
+        topic = self._topics.get(key)
+        return topic is not None and topic.moment == page.moment
+
+    def _moment(self, key: str) -> int:
+        topic = self._topics.get(key)
+        return topic.moment if topic is not None else next(self._moments)
+
+    async def _shared(self, flight: tuple[str, int, int], read: Callable[[], Awaitable[T]]) -> T:
+        # Whoever joins a read joins one that began at the same moment of the log: had there been a
+        # wake-up in between, the read might be too old for the one who was woken by it.
+        task = self._flights.get(flight)
+        if task is None:
+            task = asyncio.create_task(self._bounded(read))
+            self._flights[flight] = task
+            task.add_done_callback(lambda done: self._landed(flight, done))
+        try:
+            result: T = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self.is_closing:
+                raise HubClosedError from None
+            raise
+        return result
+
+    def _landed(self, flight: tuple[str, int, int], task: asyncio.Task[Any]) -> None:
+        del self._flights[flight]
+        if not task.cancelled():
+            task.exception()  # those who waited got it; if all have left, it is of no interest
+
+    async def _bounded(self, read: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(READ_TIMEOUT), self._reading:
+                self.reads_total += 1
+                return await read()
+        except Exception as error:
+            raise LogUnavailableError("the log cannot be read now") from error
+
+    async def _read_page(self, key: str, *, after: int, moment: int) -> Page | None:
+        reading = await self._log.read(key, after=after, limit=PAGE_ENTRIES)
+        if reading is None:
+            return None
+        page = make_page(key, reading, after=after, moment=moment)
+        if page.items:
+            self._cache.keep(key, page)
+        elif topic := self._topics.get(key):
+            # An empty page stays true only until the next wake-up, so it is not in the cache.
+            topic.tail = page
+        return page
+
+    async def _read_head(self, key: str) -> Head | None:
+        return (await self._log.heads((key,))).get(key)
+
+    def _keep_ticking(self) -> None:
+        if self._ticker is None and not self.is_closing and any(map(is_log_key, self._topics)):
+            self._ticker = asyncio.create_task(self._tick_while_watched(), name="hub tick")
+
+    async def _tick_while_watched(self) -> None:
+        backoff = Backoff(first=2 * self._tick, longest=LONGEST_TICK_AFTER_ERRORS)
+        wait = self._tick
+        while True:
+            await asyncio.sleep(wait)
+            keys = [key for key in self._topics if is_log_key(key)]
+            if not keys:
+                self._ticker = None
+                return
+            self.ticks_total += 1
+            try:
+                async with asyncio.timeout(READ_TIMEOUT):
+                    heads = await self._log.heads(keys)
+            except Exception:
+                logger.exception("the heads of %d watched logs could not be read", len(keys))
+                wait = max(self._tick, backoff.next_wait())
+            else:
+                wait = self._tick
+                backoff.reset()
+                self._wake_those_behind(keys, heads)
+
+    def _wake_those_behind(self, keys: Iterable[str], heads: Mapping[str, Head]) -> None:
+        for key in keys:
+            topic = self._topics.get(key)
+            if topic is None:
+                continue
+            head = heads.get(key)
+            known, topic.head = topic.head, head
+            behind = [
+                watcher
+                for watcher in topic.watchers
+                if watcher.is_waiting and watcher.is_behind(key, head, known=known)
+            ]
+            if behind:
+                if head is not None and any(watcher.is_reading(key) for watcher in behind):
+                    self.wakeups_lost_total += 1
+                topic.moment = next(self._moments)
+                for watcher in behind:
+                    watcher.wake((key,))

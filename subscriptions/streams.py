@@ -1,0 +1,381 @@
+"""Streams of log entries: complete, in order, resumable, and honest about what they cannot do.
+
+A stream registers with the hub, reads pages from its cursor, waits, and reads again. Nothing is
+delivered from memory, so there is no seam between replay and live, and nothing to de-duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from subscriptions.backends.backoff import Backoff
+from subscriptions.cursor import EARLIEST, Cursor, encode_cursor, parse_position
+from subscriptions.delivery import current_delivery
+from subscriptions.hub import Hub, HubClosedError, LogUnavailableError, Watcher
+from subscriptions.pages import EventItem, Page
+from subscriptions.ports import Head, LogEntry, events_key, principal_key, run_key, stream_of
+
+logger = logging.getLogger("dragoman.streams")
+
+T = TypeVar("T")
+
+ResyncReason = Literal["TRIMMED", "WRONG_STREAM", "EPOCH_CHANGED", "AHEAD"]
+CloseReason = Literal[
+    "UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "GOING_AWAY", "UNAVAILABLE", "ENDED"
+]
+Authorize = Callable[[], Awaitable[None]]
+Predicate = Callable[[LogEntry], bool]
+
+REFUSALS: Final[dict[str, CloseReason]] = {
+    "UNAUTHENTICATED": "UNAUTHENTICATED",
+    "FORBIDDEN": "FORBIDDEN",
+    "NOT_FOUND": "NOT_FOUND",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Nothing for this client happened up to `cursor`: resume from here, not from further back."""
+
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncRequired:
+    """What lies between the client's position and `head` cannot be delivered; read it by query.
+
+    The stream goes on from `head`. `floor` is the earliest position that could be resumed from.
+    """
+
+    reason: ResyncReason
+    floor: str
+    head: str
+
+    @property
+    def cursor(self) -> str:
+        """Where the stream goes on from."""
+        return self.head
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The last item. `cursor` is where a later stream goes on from, if one was reached."""
+
+    reason: CloseReason
+    cursor: str | None
+
+
+StreamItem = EventItem | Checkpoint | ResyncRequired | StreamClosed
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Times in seconds.
+
+    Args:
+        checkpoint_after: a filtered stream that skipped entries tells its position this often.
+        checkpoint_skipped: … or after this many skipped entries.
+        authorize_every: least time between two questions for permission while entries flow.
+        authorize_idle: … while none do, because a permission may also end by the clock.
+        unavailable_after: a log that cannot be read for this long ends the stream (resumable).
+    """
+
+    checkpoint_after: float = 15.0
+    checkpoint_skipped: int = 1_000
+    authorize_every: float = 1.0
+    authorize_idle: float = 60.0
+    unavailable_after: float = 30.0
+
+
+class _Closed(Exception):  # noqa: N818 - a signal inside this module
+    def __init__(self, reason: CloseReason) -> None:
+        super().__init__(reason)
+        self.reason: CloseReason = reason
+
+
+def event_stream(
+    hub: Hub,
+    *,
+    stream_id: str,
+    after: str | None,
+    authorize: Authorize,
+    types: Collection[str] | None = None,
+    where: Predicate | None = None,
+    principal: str | None = None,
+    limits: StreamLimits | None = None,
+) -> AsyncGenerator[StreamItem, None]:
+    """The events of a workspace (or of `"site"`) after a position, for ever.
+
+    Args:
+        hub: this process' hub.
+        stream_id: workspace id or `"site"`.
+        after: a cursor, `"EARLIEST"` for all there is, None for what happens from now on. A stream
+            from now on begins with a `Checkpoint`, so that it can be resumed before any event.
+        authorize: asked before anything is delivered; raises an error whose `code` is
+            `UNAUTHENTICATED`, `FORBIDDEN` or `NOT_FOUND` to end the stream with that reason.
+        types: only events of these types.
+        where: only events for which this is true; it must not change anything.
+        principal: id of the principal whose changes make `authorize` be asked again at once.
+        limits: times and counts.
+
+    Raises:
+        InvalidCursor: `after` is not a position (when the first item is asked for).
+    """
+    stream = _Stream(
+        hub,
+        key=events_key(stream_id),
+        keep=_predicate(types, where),
+        authorize=authorize,
+        principal=principal,
+        limits=limits or StreamLimits(),
+    )
+    return stream.items(after)
+
+
+def run_output_stream(
+    hub: Hub,
+    *,
+    run_id: str,
+    after: str | None,
+    authorize: Authorize,
+    where: Predicate | None = None,
+    principal: str | None = None,
+    limits: StreamLimits | None = None,
+) -> AsyncGenerator[StreamItem, None]:
+    """The output lines of a run after a position, until `StreamClosed` says `ENDED`.
+
+    Arguments and errors as for `event_stream`.
+    """
+    stream = _Stream(
+        hub,
+        key=run_key(run_id),
+        keep=where,
+        authorize=authorize,
+        principal=principal,
+        limits=limits or StreamLimits(),
+    )
+    return stream.items(after)
+
+
+def _predicate(types: Collection[str] | None, where: Predicate | None) -> Predicate | None:
+    if types is None:
+        return where
+    wanted = frozenset(types)
+    if where is None:
+        return lambda entry: entry.type in wanted
+    return lambda entry: entry.type in wanted and where(entry)
+
+
+class _Stream:
+    """One subscriber's walk along one log."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        key: str,
+        keep: Predicate | None,
+        authorize: Authorize,
+        principal: str | None,
+        limits: StreamLimits,
+    ) -> None:
+        self._hub = hub
+        self._key = key
+        self._principal = principal_key(principal) if principal is not None else None
+        self._keep = keep
+        self._authorize = authorize
+        self._limits = limits
+        self._epoch = -1  # no position yet
+        self._seq = 0
+        self._skipped = 0
+        self._told_at = self._asked_at = float("-inf")
+
+    async def items(self, after: str | None) -> AsyncGenerator[StreamItem, None]:
+        """Everything the subscriber gets, last of all why it ended."""
+        delivery = current_delivery.get()
+        start = parse_position(_latest(after, delivery.last_event_id if delivery else None))
+        keys = [self._key, *([self._principal] if self._principal else [])]
+        reason: CloseReason
+        try:
+            async with self._hub.watch(*keys) as watcher, aclosing(self._walk(watcher, start)) as w:
+                async for item in w:
+                    self._told_at = self._now()
+                    if delivery is not None:
+                        delivery.cursor = item.cursor
+                    yield item
+        except _Closed as end:
+            reason = end.reason
+        except HubClosedError:
+            reason = "GOING_AWAY"
+        else:
+            return
+        cursor = self._cursor() if self._epoch >= 0 else None
+        if delivery is not None:
+            delivery.cursor, delivery.closed = cursor, reason
+        yield StreamClosed(reason, cursor)
+
+    async def _walk(
+        self, watcher: Watcher, start: Cursor | Literal["EARLIEST"] | None
+    ) -> AsyncGenerator[EventItem | Checkpoint | ResyncRequired, None]:
+        await self._ask(watcher)
+        first = await self._begin(start)
+        if first is not None:
+            yield first
+        while True:
+            watcher.take(self._key)  # what it told of is in the page that is read from here on
+            page = await self._next_page()
+            if not page.follows(epoch=self._epoch):
+                await self._ask_if_due(watcher)
+                yield self._resync(_reason(page, epoch=self._epoch), page.head)
+                # A log that cannot be followed even from its head must not make this spin.
+                watcher.stands_at(self._key, epoch=self._epoch, seq=self._seq)
+                if self._principal in await watcher.wait(self._limits.authorize_every):
+                    await self._ask(watcher)
+                continue
+            for item in page.items:
+                told = await self._pass(watcher, item)
+                if told is not None:
+                    yield told
+            if page.end < page.head.seq or not self._hub.is_present(self._key, page):
+                continue
+            if page.head.ended:
+                raise _Closed("ENDED")
+            async with aclosing(self._rest(watcher)) as rest:
+                async for checkpoint in rest:
+                    yield checkpoint
+
+    async def _pass(self, watcher: Watcher, item: EventItem) -> EventItem | Checkpoint | None:
+        """Go one entry further; what the subscriber gets for it."""
+        if self._keep is None or self._keep(item.event):
+            # Before the position moves: a stream that is closed here has not delivered this entry.
+            await self._ask_if_due(watcher)
+            self._seq, self._skipped = item.event.seq, 0
+            return item
+        self._seq = item.event.seq
+        self._skipped += 1
+        if self._skipped < self._limits.checkpoint_skipped:
+            return None
+        return await self._checkpoint(watcher)
+
+    async def _begin(
+        self, start: Cursor | Literal["EARLIEST"] | None
+    ) -> Checkpoint | ResyncRequired | None:
+        """Take the first position; what the subscriber has to know about it."""
+        if isinstance(start, Cursor) and start.stream == stream_of(self._key):
+            self._epoch, self._seq = start.epoch, start.seq
+            return None
+        head = await self._retried(lambda: self._hub.head(self._key))
+        if isinstance(start, Cursor):
+            return self._resync("WRONG_STREAM", head)
+        self._epoch, self._seq = head.epoch, head.floor if start == EARLIEST else head.seq
+        return Checkpoint(self._cursor()) if start is None else None
+
+    async def _next_page(self) -> Page:
+        """The page after the position; one that does not follow it is not from the cache."""
+        page = await self._retried(lambda: self._hub.page(self._key, after=self._seq))
+        if page.follows(epoch=self._epoch):
+            return page
+        return await self._retried(lambda: self._hub.fresh_page(self._key, after=self._seq))
+
+    async def _rest(self, watcher: Watcher) -> AsyncGenerator[Checkpoint, None]:
+        """Wait for news of the log; meanwhile keep the client's cursor and permission current."""
+        watcher.stands_at(self._key, epoch=self._epoch, seq=self._seq)
+        while True:
+            ask_at = self._asked_at + self._limits.authorize_idle
+            tell_at = self._told_at + self._limits.checkpoint_after if self._skipped else ask_at
+            woken = await watcher.wait(max(0.0, min(ask_at, tell_at) - self._now()))
+            if self._principal in woken or self._now() >= ask_at:
+                await self._ask(watcher)
+            if self._skipped and self._now() >= self._told_at + self._limits.checkpoint_after:
+                yield await self._checkpoint(watcher)
+            if self._key in woken:
+                return
+
+    async def _checkpoint(self, watcher: Watcher) -> Checkpoint:
+        await self._ask_if_due(watcher)
+        self._skipped = 0
+        return Checkpoint(self._cursor())
+
+    def _resync(self, reason: ResyncReason, head: Head) -> ResyncRequired:
+        """Go to the head; what the subscriber has to know about it."""
+        self._epoch, self._seq, self._skipped = head.epoch, head.seq, 0
+        floor = encode_cursor(stream_of(self._key), epoch=head.epoch, seq=head.floor)
+        return ResyncRequired(reason, floor=floor, head=self._cursor())
+
+    async def _ask_if_due(self, watcher: Watcher) -> None:
+        """What comes before every delivery."""
+        if self._hub.is_closing:
+            raise HubClosedError
+        news = self._principal is not None and watcher.take(self._principal)
+        if news or self._now() - self._asked_at >= self._limits.authorize_every:
+            await self._ask(watcher)
+
+    async def _ask(self, watcher: Watcher) -> None:
+        if self._principal is not None:
+            watcher.take(self._principal)  # before the question: what changes meanwhile counts anew
+        self._asked_at = self._now()
+        try:
+            await self._retried(self._permitted)
+        except Exception as error:
+            reason = REFUSALS.get(_code(error))
+            if reason is None:
+                raise
+            raise _Closed(reason) from error
+
+    async def _permitted(self) -> bool:
+        await self._authorize()
+        return True
+
+    async def _retried(self, attempt: Callable[[], Awaitable[T | None]]) -> T:
+        """The answer of `attempt`, which is repeated while the database is not available."""
+        backoff = Backoff(first=0.2, longest=2.0)
+        give_up_at = self._now() + self._limits.unavailable_after
+        while True:
+            try:
+                answer = await attempt()
+            except Exception as error:
+                if not isinstance(error, LogUnavailableError) and _code(error) != "UNAVAILABLE":
+                    raise
+                if self._now() >= give_up_at:
+                    raise _Closed("UNAVAILABLE") from error
+                logger.warning("a stream waits for the database: %r", error.__cause__ or error)
+            else:
+                if answer is None:
+                    raise _Closed("NOT_FOUND")
+                return answer
+            await asyncio.sleep(backoff.next_wait())
+            if self._hub.is_closing:
+                raise HubClosedError
+
+    def _cursor(self) -> str:
+        return encode_cursor(stream_of(self._key), epoch=self._epoch, seq=self._seq)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "code", ""))
+
+
+def _reason(page: Page, *, epoch: int) -> ResyncReason:
+    if page.head.epoch != epoch:
+        return "EPOCH_CHANGED"
+    return "AHEAD" if page.after > page.head.seq else "TRIMMED"
+
+
+def _latest(after: str | None, last_event_id: str | None) -> str | None:
+    """Of two positions the one reached last: what a client says it saw last is from a reconnect."""
+    if last_event_id is None:
+        return after
+    seen, asked = parse_position(last_event_id), parse_position(after)
+    if isinstance(seen, Cursor) and isinstance(asked, Cursor):
+        same_log = (seen.stream, seen.epoch) == (asked.stream, asked.epoch)
+        return after if same_log and asked.seq > seen.seq else last_event_id
+    return last_event_id
