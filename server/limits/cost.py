@@ -328,10 +328,11 @@ def _metadata(definition: GraphQLField) -> Mapping[Any, Any]:
 
 
 def _default_of(argument: GraphQLArgument) -> int | None:
-    default = argument.default_value
-    if default is Undefined and argument.default is not None:
-        default = argument.default.value
-    return default if isinstance(default, int) and not isinstance(default, bool) else None
+    value = argument.default_value
+    if value is Undefined and argument.default is not None:
+        literal = argument.default.literal
+        value = argument.default.value if literal is None else _literal(literal)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _relevant_variables(document: DocumentNode, page_arguments: frozenset[str]) -> Iterator[str]:

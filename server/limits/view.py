@@ -67,7 +67,7 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
     """
 
     request_adapter_class = _RequestAdapter
-    websocket_adapter_class = _WebSocketAdapter  # type: ignore[assignment]  # as in Strawberry's own
+    websocket_adapter_class = _WebSocketAdapter
 
     def __init__(
         self,
@@ -118,9 +118,9 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
         request: Request,
         request_adapter: AsyncHTTPRequestAdapter,
         request_data: GraphQLRequestData | list[GraphQLRequestData],
-        sub_response: Response,
         context: Context,
         root_value: RootValue | None,
+        sub_response: Response,
     ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
         """Execute in turn with the caller's other operations."""
         streams = isinstance(request_data, GraphQLRequestData) and (request_data.protocol != "http")
@@ -136,9 +136,9 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
 
     async def execute_single(
         self,
-        request: Request,
+        request: Request,  # noqa: ARG002  # Strawberry's signature
         request_adapter: AsyncHTTPRequestAdapter,
-        sub_response: Response,
+        sub_response: Response,  # noqa: ARG002  # Strawberry's signature
         context: Context,
         root_value: RootValue | None,
         request_data: GraphQLRequestData,
