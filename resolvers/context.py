@@ -117,7 +117,7 @@ class Context:
             raise ForbiddenError(
                 f"Your role does not allow {permission} here", permission=str(permission)
             )
-        self._require_scope(principal, permission)
+        self.require_scope(permission)
         return principal
 
     def require_site(self, permission: Permission) -> Principal:
@@ -134,11 +134,16 @@ class Context:
             raise ForbiddenError(
                 f"This needs {permission} on the whole site", permission=str(permission)
             )
-        self._require_scope(principal, permission)
+        self.require_scope(permission)
         return principal
 
-    @staticmethod
-    def _require_scope(principal: Principal, permission: Permission) -> None:
+    def require_scope(self, permission: Permission) -> None:
+        """Make sure the key's scopes allow something, wherever.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: as in :meth:`require`.
+        """
+        principal = self.authenticated()
         if not principal.scoped(permission):
             raise ForbiddenError(
                 f"The key's scopes do not allow {permission}", permission=str(permission)

@@ -1,6 +1,7 @@
 """What waits for what: dependencies between the tasks of a workspace."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,14 +24,14 @@ MET_BY: dict[str, frozenset[str]] = {
 """Statuses of the other task with which each kind of dependency is met."""
 
 
-def unmet_condition() -> sa.ColumnElement[bool]:
-    """SQL: the dependency (joined to the task it depends on) is not met."""
+def unmet_condition(other: Any = TASK) -> sa.ColumnElement[bool]:
+    """SQL: the dependency is not met by the task it depends on, whose columns are ``other``."""
     met = sa.or_(
         *(
-            sa.and_(DEPENDENCY.kind == kind, TASK.status.in_(sorted(statuses)))
+            sa.and_(DEPENDENCY.kind == kind, other.status.in_(sorted(statuses)))
             for kind, statuses in MET_BY.items()
         ),
-        TASK.deleted_at.is_not(None),
+        other.deleted_at.is_not(None),
     )
     return sa.not_(met)
 

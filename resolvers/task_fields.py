@@ -42,8 +42,8 @@ _TEXTS = (
 _NOT_NULL_TEXTS = {"description", "notes"}
 _LISTS = ("steps", "acceptance_criteria", "files_hint", "constraints", "subtasks", "next_action")
 _NOT_NULL_LISTS = {"subtasks", "next_action"}
-_NOT_NULL_SCALARS = {"priority_level", "progress", "type", "current_phase", "origin"}
 _FLAGS = ("title_manually_set", "internal", "use_worktree", "auto_start")
+_NOT_NULL = {"title", "priority_level", "progress", "type", "current_phase", "origin", *_FLAGS}
 _REFERENCES: dict[str, tuple[Any, str]] = {
     "agent_id": (Agent, "Agent"),
     "story_id": (Story, "Story"),
@@ -60,6 +60,8 @@ async def checked_fields(
         if isinstance(value, Unset):
             continue
         if name == "priority":
+            if value is None:
+                raise InvalidError("priority must not be null", field="priority")
             current = task.priority_level if task else None
             values["priority_level"] = level_of(
                 check.word(value, TaskPriority, field="priority"), current
@@ -77,8 +79,10 @@ async def checked_fields(
     return values
 
 
-def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # a flat table of kinds of fields
+def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # noqa: C901  # a flat table of kinds of fields
     limits = ctx.limits
+    if value is None and name in _NOT_NULL:
+        raise InvalidError(f"{name} must not be null", field=name)
     if name == "title":
         return check.line(value, field="title", maximum=limits.title)
     if name == "labels":
@@ -100,7 +104,7 @@ def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # a flat table 
         return bool(value)
     if name in {"branch", "base_branch"}:
         return check_branch(ctx, value, field=name)
-    if value is None and name not in _NOT_NULL_SCALARS:
+    if value is None:
         return None
     return _checked_scalar(name, value, limits.json_bytes)
 

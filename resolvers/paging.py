@@ -1,0 +1,183 @@
+"""Keyset pages: stable under inserts, as fast on the last page as on the first."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import orjson
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from resolvers.context import Context
+from resolvers.errors import InvalidError
+
+M = TypeVar("M", bound=SQLModel)
+CURSOR_LENGTH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class PageArguments:
+    """Relay's four arguments: ``first`` with ``after``, or ``last`` with ``before``."""
+
+    first: int | None = None
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One column of an order; the last one of a list must be unique."""
+
+    column: sa.ColumnElement[Any]
+    descending: bool = False
+
+
+@dataclass(slots=True)
+class Page(Generic[M]):
+    """A page of records, in order, with a cursor for each and a way to count them all."""
+
+    nodes: list[M]
+    cursors: list[str]
+    has_next_page: bool
+    has_previous_page: bool
+    count: Callable[[], Awaitable[tuple[int, bool]]]
+    """Counts when asked: the number, and whether it is exact."""
+
+
+async def read_page(
+    ctx: Context,
+    model: type[M],
+    statement: sa.Select[Any],
+    *,
+    order: Sequence[Order],
+    page: PageArguments,
+    count: Callable[[], Awaitable[tuple[int, bool]]] | None = None,
+) -> Page[M]:
+    """One page of a statement that selects all columns of a model.
+
+    Args:
+        ctx: gives the snapshot and the limits.
+        model: whose records.
+        statement: the filtered rows, without order.
+        order: the order, ending in a unique column.
+        page: which page.
+        count: how to count all rows; by default with a capped COUNT.
+
+    Raises:
+        InvalidError: a page size out of bounds, contradictory arguments, a foreign cursor.
+    """
+    size, backwards, cursor = _window(ctx, page)
+    reader = await ctx.reader()
+    limited = statement.order_by(*(_direction(item, backwards=backwards) for item in order)).limit(
+        size + 1
+    )
+    if cursor is not None:
+        key = _decode(cursor, order, field="before" if backwards else "after")
+        limited = limited.where(_beyond(order, key, backwards=backwards))
+    nodes = await reader.records(model, limited)
+    more = len(nodes) > size
+    nodes = nodes[:size]
+    if backwards:
+        nodes.reverse()
+    names = [item.column.key for item in order]
+    return Page(
+        nodes=nodes,
+        cursors=[_encode([getattr(node, str(name)) for name in names]) for node in nodes],
+        has_next_page=cursor is not None if backwards else more,
+        has_previous_page=more if backwards else cursor is not None,
+        count=count or (lambda: capped_count(ctx, statement)),
+    )
+
+
+async def capped_count(ctx: Context, statement: sa.Select[Any]) -> tuple[int, bool]:
+    """The number of rows of a statement up to the limit for filtered counts; whether exact."""
+    maximum = ctx.limits.filtered_count_max
+    rows = statement.with_only_columns(sa.literal(1)).order_by(None).limit(maximum + 1).subquery()
+    found = int(await (await ctx.reader()).scalar(sa.select(sa.func.count()).select_from(rows)))
+    return min(found, maximum), found <= maximum
+
+
+def _window(ctx: Context, page: PageArguments) -> tuple[int, bool, str | None]:
+    if page.first is not None and page.last is not None:
+        raise InvalidError("Give first or last, not both", field="first")
+    if page.after is not None and page.before is not None:
+        raise InvalidError("Give after or before, not both", field="after")
+    backwards = page.last is not None or (page.before is not None and page.first is None)
+    if backwards and page.after is not None:
+        raise InvalidError("after goes with first", field="after")
+    if page.first is not None and page.before is not None:
+        raise InvalidError("before goes with last", field="before")
+    name, size = ("last", page.last) if backwards else ("first", page.first)
+    size = ctx.limits.page_size if size is None else size
+    if not 0 <= size <= ctx.limits.page_size_max:
+        raise InvalidError(
+            f"{name} must be between 0 and {ctx.limits.page_size_max}",
+            field=name,
+            limit=ctx.limits.page_size_max,
+        )
+    return size, backwards, page.before if backwards else page.after
+
+
+def _direction(item: Order, *, backwards: bool) -> sa.ColumnElement[Any]:
+    return item.column.desc() if item.descending != backwards else item.column.asc()
+
+
+def _beyond(
+    order: Sequence[Order], key: Sequence[Any], *, backwards: bool
+) -> sa.ColumnElement[bool]:
+    """Rows strictly behind a key: (a, b) > (x, y), or by column where directions differ."""
+    if len({item.descending for item in order}) == 1:
+        columns = sa.tuple_(*(item.column for item in order))
+        values = sa.tuple_(
+            *(
+                sa.bindparam(None, value, item.column.type)
+                for item, value in zip(order, key, strict=True)
+            )
+        )
+        return columns < values if order[0].descending != backwards else columns > values
+    alternatives = []
+    for index, item in enumerate(order):
+        smaller = item.descending != backwards
+        behind = item.column < key[index] if smaller else item.column > key[index]
+        same = [order[i].column == key[i] for i in range(index)]
+        alternatives.append(sa.and_(*same, behind))
+    return sa.or_(*alternatives)
+
+
+def _encode(values: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
+
+
+def _decode(cursor: str, order: Sequence[Order], *, field: str) -> list[Any]:
+    try:
+        if len(cursor) > CURSOR_LENGTH:
+            raise ValueError(cursor[:20])
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        values = orjson.loads(raw)
+        if not isinstance(values, list) or len(values) != len(order):
+            raise ValueError(cursor)
+        return [_typed(value, item.column) for value, item in zip(values, order, strict=True)]
+    except (ValueError, TypeError, UnicodeError, binascii.Error):
+        raise InvalidError(f"{field} is not a cursor of this list", field=field) from None
+
+
+def _typed(value: Any, column: sa.ColumnElement[Any]) -> Any:
+    wanted = column.type.python_type
+    if wanted is datetime and isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError(value)
+        return moment
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise TypeError(value)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(value)
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError(value)
+    return value

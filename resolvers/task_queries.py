@@ -1,0 +1,274 @@
+"""Lists of tasks: filters, search, orders, and the look-ups that go with a page."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from models import Task, TaskDependency, TaskTotal, Workspace, table_of
+from models.base import json_contains
+from models.enums import Permission, TaskStatus
+from models.transaction import select_all
+from resolvers import validation as check
+from resolvers.context import Context
+from resolvers.dependencies import DEPENDENCY, unmet_condition
+from resolvers.errors import InvalidError
+from resolvers.paging import Order, Page, PageArguments, capped_count, read_page
+from resolvers.workspaces import get_workspace
+
+TASK = table_of(Task).c
+TOTAL = table_of(TaskTotal).c
+WORKSPACE = table_of(Workspace).c
+SEARCH_LENGTH = 500
+
+
+class TaskOrder(StrEnum):
+    """Orders of a list of tasks; ids break ties."""
+
+    POSITION_ASC = "POSITION_ASC"
+    CREATED_AT_ASC = "CREATED_AT_ASC"
+    CREATED_AT_DESC = "CREATED_AT_DESC"
+    UPDATED_AT_ASC = "UPDATED_AT_ASC"
+    UPDATED_AT_DESC = "UPDATED_AT_DESC"
+    PRIORITY_DESC = "PRIORITY_DESC"
+    NUMBER_ASC = "NUMBER_ASC"
+    NUMBER_DESC = "NUMBER_DESC"
+    TITLE_ASC = "TITLE_ASC"
+
+
+_ORDERS: dict[TaskOrder, tuple[Order, ...]] = {
+    TaskOrder.POSITION_ASC: (Order(TASK.position), Order(TASK.id)),
+    TaskOrder.CREATED_AT_ASC: (Order(TASK.created_at), Order(TASK.id)),
+    TaskOrder.CREATED_AT_DESC: (Order(TASK.created_at, True), Order(TASK.id, True)),
+    TaskOrder.UPDATED_AT_ASC: (Order(TASK.updated_at), Order(TASK.id)),
+    TaskOrder.UPDATED_AT_DESC: (Order(TASK.updated_at, True), Order(TASK.id, True)),
+    TaskOrder.PRIORITY_DESC: (
+        Order(TASK.priority_level, True),
+        Order(TASK.position),
+        Order(TASK.id),
+    ),
+    TaskOrder.NUMBER_ASC: (Order(TASK.number), Order(TASK.id)),
+    TaskOrder.NUMBER_DESC: (Order(TASK.number, True), Order(TASK.id, True)),
+    TaskOrder.TITLE_ASC: (Order(TASK.title), Order(TASK.id)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Conditions on tasks; those given combine with AND. Collections mean "one of".
+
+    ``archived``: False (default) hides archived tasks, True shows only them, None shows all.
+    ``labels_all`` asks for every label, ``labels_any`` for one of them. ``ready`` are tasks that
+    wait for nothing (True) or for something (False). ``search``: a part of title or description,
+    in any case; a number finds the task with this number too.
+    """
+
+    ids: Collection[str] | None = None
+    status: Collection[TaskStatus] | None = None
+    priority_min: int | None = None
+    priority_max: int | None = None
+    types: Collection[str] | None = None
+    labels_all: Sequence[str] = ()
+    labels_any: Sequence[str] = ()
+    assignee_ids: Collection[str] | None = None
+    agent_ids: Collection[str] | None = None
+    story_ids: Collection[str] | None = None
+    parent_ids: Collection[str] | None = None
+    sprint_numbers: Collection[int] | None = None
+    created_by: Collection[str] | None = None
+    unassigned: bool | None = None
+    archived: bool | None = False
+    internal: bool | None = None
+    ready: bool | None = None
+    search: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    updated_after: datetime | None = None
+    updated_before: datetime | None = None
+    due_before: datetime | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is filtered but what the kept totals know: status and archive."""
+        return self == TaskFilter(status=self.status, archived=self.archived)
+
+
+async def list_tasks(
+    ctx: Context,
+    *,
+    workspace_id: str | None = None,
+    filter_: TaskFilter | None = None,
+    order: TaskOrder = TaskOrder.POSITION_ASC,
+    page: PageArguments | None = None,
+) -> Page[Task]:
+    """A page of the tasks of one workspace, or of all that the principal may see.
+
+    Raises:
+        NotFoundError, ForbiddenError, UnauthenticatedError: the workspace is not visible.
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+    chosen = filter_ or TaskFilter()
+    statement = select_all(Task).where(TASK.deleted_at.is_(None), *_conditions(ctx, chosen))
+    if workspace_id is not None:
+        await get_workspace(ctx, workspace_id=workspace_id)
+        statement = statement.where(TASK.workspace_id == workspace_id)
+    else:
+        statement = statement.where(TASK.workspace_id.in_(visible_workspaces(ctx)))
+
+    async def count() -> tuple[int, bool]:
+        if workspace_id is not None and chosen.is_default:
+            return await _kept_total(ctx, workspace_id, chosen), True
+        return await capped_count(ctx, statement)
+
+    return await read_page(
+        ctx,
+        Task,
+        statement,
+        order=_ORDERS[order],
+        page=page or PageArguments(),
+        count=count,
+    )
+
+
+def visible_workspaces(ctx: Context) -> sa.Select[Any]:
+    """SQL: ids of the live workspaces the principal may read.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError: nobody asks, or the key may not read.
+    """
+    principal = ctx.authenticated()
+    ctx.require_scope(Permission.READ)
+    statement = sa.select(WORKSPACE.id).where(WORKSPACE.deleted_at.is_(None))
+    visible = principal.readable_workspaces
+    return statement if visible is None else statement.where(WORKSPACE.id.in_(sorted(visible)))
+
+
+async def _kept_total(ctx: Context, workspace_id: str, chosen: TaskFilter) -> int:
+    statement = sa.select(sa.func.coalesce(sa.func.sum(TOTAL.total), 0)).where(
+        TOTAL.workspace_id == workspace_id
+    )
+    if chosen.status is not None:
+        statement = statement.where(TOTAL.status.in_(sorted(chosen.status)))
+    if chosen.archived is not None:
+        statement = statement.where(TOTAL.archived.is_(chosen.archived))
+    return int(await (await ctx.reader()).scalar(statement))
+
+
+async def task_totals(ctx: Context, *, workspace_id: str) -> dict[TaskStatus, int]:
+    """How many tasks (archived ones apart) stand in each status, from the kept totals."""
+    ctx.require(Permission.READ, workspace_id)
+    rows = await (await ctx.reader()).rows(
+        sa.select(TOTAL.status, TOTAL.total).where(
+            TOTAL.workspace_id == workspace_id, TOTAL.archived.is_(False)
+        )
+    )
+    found = {row.status: int(row.total) for row in rows}
+    return {status: found.get(status, 0) for status in TaskStatus}
+
+
+def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    for column, values in (
+        (TASK.id, chosen.ids),
+        (TASK.status, chosen.status),
+        (TASK.type, chosen.types),
+        (TASK.assignee_id, chosen.assignee_ids),
+        (TASK.agent_id, chosen.agent_ids),
+        (TASK.story_id, chosen.story_ids),
+        (TASK.parent_id, chosen.parent_ids),
+        (TASK.created_by, chosen.created_by),
+        (TASK.sprint_number, chosen.sprint_numbers),
+    ):
+        if values is not None:
+            conditions.append(column.in_(_bounded(ctx, column.key, values)))
+    for column, least, most in (
+        (TASK.priority_level, chosen.priority_min, chosen.priority_max),
+        (TASK.created_at, chosen.created_after, chosen.created_before),
+        (TASK.updated_at, chosen.updated_after, chosen.updated_before),
+        (TASK.due_at, None, chosen.due_before),
+    ):
+        if least is not None:
+            conditions.append(column >= _comparable(least))
+        if most is not None:
+            conditions.append(column <= _comparable(most))
+    conditions.extend(
+        json_contains(TASK.labels, label) for label in _bounded(ctx, "labels", chosen.labels_all)
+    )
+    if chosen.labels_any:
+        conditions.append(
+            sa.or_(
+                *(
+                    json_contains(TASK.labels, label)
+                    for label in _bounded(ctx, "labels", chosen.labels_any)
+                )
+            )
+        )
+    conditions.extend(_flags(chosen))
+    if chosen.search is not None and chosen.search.strip():
+        conditions.append(_search(chosen.search.strip()))
+    return conditions
+
+
+def _flags(chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.archived is not None:
+        column = TASK.archived_at
+        conditions.append(column.is_not(None) if chosen.archived else column.is_(None))
+    if chosen.internal is not None:
+        conditions.append(TASK.internal.is_(chosen.internal))
+    if chosen.unassigned is not None:
+        nobody = sa.and_(TASK.assignee_id.is_(None), TASK.agent_id.is_(None))
+        conditions.append(nobody if chosen.unassigned else sa.not_(nobody))
+    if chosen.ready is not None:
+        waits = has_unmet_dependency(TASK.id)
+        conditions.append(sa.not_(waits) if chosen.ready else waits)
+    return conditions
+
+
+def has_unmet_dependency(task_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """SQL: the task waits for another one."""
+    other = table_of(Task).alias("depended_on")
+    return sa.exists(
+        sa.select(sa.literal(1))
+        .select_from(table_of(TaskDependency))
+        .join(other, other.c.id == DEPENDENCY.depends_on_id)
+        .where(DEPENDENCY.task_id == task_id, unmet_condition(other.c))
+    )
+
+
+def _bounded(ctx: Context, name: str, values: Collection[Any]) -> list[Any]:
+    maximum = ctx.limits.list_items
+    if len(values) > maximum:
+        raise InvalidError(
+            f"At most {maximum} values may be given for {name}", field=name, limit=maximum
+        )
+    return [
+        check.text(v, field=name, maximum=ctx.limits.short_text) if isinstance(v, str) else v
+        for v in values
+    ]
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    return value
+
+
+def _search(words: str) -> sa.ColumnElement[bool]:
+    text = check.text(words, field="search", maximum=SEARCH_LENGTH)
+    pattern = f"%{_escape_like(text.lower())}%"
+    found = sa.or_(
+        sa.func.lower(TASK.title).like(pattern, escape="\\"),
+        sa.func.lower(TASK.description).like(pattern, escape="\\"),
+    )
+    digits = text.removeprefix("#")
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
+        return sa.or_(found, TASK.number == int(digits))
+    return found
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

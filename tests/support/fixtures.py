@@ -1,0 +1,144 @@
+"""Fixtures everybody uses: a fresh database of each kind, and contexts to call operations with."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from models import metadata
+from models.database import Database, DatabaseOptions
+from models.enums import Role
+from resolvers.context import Context, Services
+from resolvers.principal import SYSTEM, Principal
+from tests.support.fakes import RecordingDispatcher, RecordingWakeUps, no_git
+
+POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql+asyncpg://root@127.0.0.1:5432")
+BOTH = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
+]
+
+
+async def _postgres_admin(*statements: str) -> None:
+    engine = create_async_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+    finally:
+        await engine.dispose()
+
+
+async def create_tables(url: str) -> None:
+    """An empty database of the newest shape."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            await connection.run_sync(metadata.create_all)
+            await connection.execute(
+                sa.text("INSERT INTO event_stream (id, epoch, seq, floor) VALUES ('site', 1, 0, 0)")
+            )
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[str]:
+    """A PostgreSQL database that tests copy."""
+    name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
+    asyncio.run(_postgres_admin(f"CREATE DATABASE {name}"))
+    asyncio.run(create_tables(f"{POSTGRES}/{name}"))
+    yield name
+    asyncio.run(_postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that tests copy."""
+    path = tmp_path_factory.mktemp("template") / "dragoman.db"
+    asyncio.run(create_tables(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=BOTH)
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a fresh, empty database; the test runs once for each kind."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        path = tmp_path / "dragoman.db"
+        path.write_bytes(template.read_bytes())
+        yield f"sqlite+aiosqlite:///{path}"
+        return
+    name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
+    source = request.getfixturevalue("postgres_template")
+    await _postgres_admin(f"CREATE DATABASE {name} TEMPLATE {source}")
+    try:
+        yield f"{POSTGRES}/{name}"
+    finally:
+        await _postgres_admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh database, opened."""
+    opened = Database(database_url, DatabaseOptions(synchronous="NORMAL"))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def services(database: Database) -> Services:
+    """Services with a real database; wake-ups and dispatch are recorded, git refuses."""
+    from server.security import ArgonPasswords, FernetBox
+
+    return Services(
+        database=database,
+        wakeups=RecordingWakeUps(),
+        dispatcher=RecordingDispatcher(),
+        clock=lambda: datetime.now(UTC),
+        passwords=ArgonPasswords(fast=True),
+        secrets=FernetBox.generate(),
+        git=no_git(),
+    )
+
+
+@pytest.fixture
+def system(services: Services) -> Context:
+    """The server's own context."""
+    return Context(services, SYSTEM)
+
+
+@pytest.fixture
+async def owner(services: Services, system: Context) -> Context:
+    """The context of the site owner."""
+    from resolvers.users import create_first_user
+
+    user, _key = await create_first_user(system)
+    return Context(
+        services,
+        Principal(kind="user", id=user.id, name=user.name, role=Role.ADMIN, is_site_owner=True),
+    )
+
+
+MakeContext = Callable[..., Any]
+
+
+@pytest.fixture
+def as_principal(services: Services) -> Callable[[Principal], Context]:
+    """A context for any principal."""
+    return lambda principal: Context(services, principal)
+
+
+def with_changes(principal: Principal, **changes: Any) -> Principal:
+    """A principal that differs in some things."""
+    return replace(principal, **changes)
