@@ -134,7 +134,6 @@ def routes(settings: Settings, *, dialects: Sequence[Link] = ()) -> list[BaseRou
     ``/graphiql`` exists only where the settings allow it.
     """
     links = [
-        Link("/graphql", "GraphQL", "the API: POST, and subscriptions over WebSocket and SSE"),
         *dialects,
         Link("/healthz", "Process", "whether the server lives"),
         Link("/readyz", "Ready", "whether database, migrations and wake-ups are in order"),
