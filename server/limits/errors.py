@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from graphql import GraphQLError, GraphQLSyntaxError
 from graphql.execution import values as core_values
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +20,7 @@ MAX_MESSAGE_CHARACTERS = 1_000
 MAX_LOGGED_PER_RESULT = 5
 _MAX_DETAIL_NESTING = 4
 _MAX_JSON_INTEGER = 2**53 - 1
+_STRAWBERRY_REFUSALS = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 _SUGGESTION = re.compile(r"\s*Did you mean\b.*\Z", re.DOTALL)
 
 
@@ -156,7 +159,7 @@ def to_camel_case(name: str) -> str:
 
 def _is_request_error(error: GraphQLError, cause: BaseException) -> bool:
     """Whether the request is to blame: its syntax, a validation rule, a variable, an argument."""
-    if isinstance(error, GraphQLSyntaxError):
+    if isinstance(error, GraphQLSyntaxError) or isinstance(cause, _STRAWBERRY_REFUSALS):
         return True
     if error.path is None:
         # graphql-core points at the document when it refuses one, also when the parser of a custom

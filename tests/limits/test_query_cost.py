@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from server.limits.cost import CostModel, CostRules
 from server.limits.operation import MAX_COSTS_PER_DOCUMENT, OperationGuard, find_operation
 
-
 NODES_FRAGMENT = " fragment C on TaskConnection { nodes { id } }"
 
 
