@@ -154,15 +154,19 @@ def _encode(values: Sequence[Any]) -> str:
 
 def _decode(cursor: str, order: Sequence[Order], *, field: str) -> list[Any]:
     try:
-        if len(cursor) > CURSOR_LENGTH:
-            raise ValueError(cursor[:20])
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        values = orjson.loads(raw)
-        if not isinstance(values, list) or len(values) != len(order):
-            raise ValueError(cursor)
-        return [_typed(value, item.column) for value, item in zip(values, order, strict=True)]
+        return _values(cursor, order)
     except (ValueError, TypeError, UnicodeError, binascii.Error):
         raise InvalidError(f"{field} is not a cursor of this list", field=field) from None
+
+
+def _values(cursor: str, order: Sequence[Order]) -> list[Any]:
+    if len(cursor) > CURSOR_LENGTH:
+        raise ValueError(cursor[:20])
+    raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+    values = orjson.loads(raw)
+    if not isinstance(values, list) or len(values) != len(order):
+        raise ValueError(cursor)
+    return [_typed(value, item.column) for value, item in zip(values, order, strict=True)]
 
 
 def _typed(value: Any, column: sa.ColumnElement[Any]) -> Any:

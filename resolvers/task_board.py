@@ -69,6 +69,7 @@ async def enter_status(
     reason: str | None = None,
     position: float | None = None,
     end_runs: bool = True,
+    enqueue: bool = True,
     **changes: Any,
 ) -> Task:
     """Change a task's status with all effects of leaving and entering, whoever asks.
@@ -81,6 +82,7 @@ async def enter_status(
         reason: why; None clears it.
         position: the new place in the column.
         end_runs: whether live runs end when the task leaves QUEUED or IN_PROGRESS.
+        enqueue: whether entering QUEUED makes a run.
         changes: further columns.
     """
     left = TaskStatus(task.status)
@@ -100,7 +102,7 @@ async def enter_status(
         status_before=left if status in {TaskStatus.PAUSED, TaskStatus.BLOCKED} else None,
         **changes,
     )
-    if status == TaskStatus.QUEUED:
+    if status == TaskStatus.QUEUED and enqueue:
         await _enqueue(ctx, after)
     if status in {TaskStatus.COMPLETED, TaskStatus.FAILED}:
         await release_dependents(ctx, after)

@@ -79,7 +79,7 @@ async def checked_fields(
     return values
 
 
-def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # noqa: C901  # a flat table of kinds of fields
+def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # noqa: C901  # flat
     limits = ctx.limits
     if value is None and name in _NOT_NULL:
         raise InvalidError(f"{name} must not be null", field=name)

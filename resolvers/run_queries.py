@@ -1,0 +1,190 @@
+"""Lists of runs, one run, and what it printed."""
+
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from models import Run, RunOutput, Task, Workspace, table_of
+from models.enums import Permission, RunStatus
+from models.lifecycle import RUN_FINAL
+from models.transaction import select_all
+from resolvers.context import Context
+from resolvers.errors import InvalidError, NotFoundError
+from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.ports import Diff
+from resolvers.task_queries import visible_workspaces
+from resolvers.tasks import get_task, record_from
+from resolvers.workspaces import get_workspace, require_active
+
+RUN = table_of(Run).c
+TASK = table_of(Task).c
+WORKSPACE = table_of(Workspace).c
+OUTPUT = table_of(RunOutput).c
+OUTPUT_PAGE_MAX = 1_000
+ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
+
+
+async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permission.READ) -> Run:
+    """A run the principal may see; inside an operation its row is locked.
+
+    Raises:
+        NotFoundError: unknown, of a deleted task, or of a workspace that is not visible.
+        ForbiddenError: the permission is missing.
+        ConflictError: a change is asked for below an inactive workspace.
+    """
+    ctx.authenticated()
+    statement = (
+        sa.select(*table_of(Run).c, WORKSPACE.status.label("workspace_status"))
+        .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
+        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
+        .where(RUN.id == run_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
+    )
+    if ctx.in_transaction:
+        statement = statement.with_for_update(of=table_of(Run))
+    row = await (await ctx.reader()).first(statement)
+    if row is None:
+        raise NotFoundError("Run", run_id)
+    ctx.require(permission, row.workspace_id, kind="Run")
+    if permission != Permission.READ:
+        require_active(row.workspace_status)
+    run: Run = record_from(Run, row)
+    return run
+
+
+async def list_runs(
+    ctx: Context,
+    *,
+    workspace_id: str | None = None,
+    task_id: str | None = None,
+    agent_id: str | None = None,
+    status: Collection[RunStatus] | None = None,
+    page: PageArguments | None = None,
+) -> Page[Run]:
+    """A page of runs, newest first: of a task, a workspace, or all that are visible.
+
+    Raises:
+        NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
+    """
+    statement = (
+        select_all(Run)
+        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
+        .where(TASK.deleted_at.is_(None))
+    )
+    if task_id is not None:
+        task = await get_task(ctx, task_id=task_id)
+        statement = statement.where(RUN.task_id == task.id)
+    elif workspace_id is not None:
+        await get_workspace(ctx, workspace_id=workspace_id)
+        statement = statement.where(RUN.workspace_id == workspace_id)
+    else:
+        statement = statement.where(RUN.workspace_id.in_(visible_workspaces(ctx)))
+    if agent_id is not None:
+        statement = statement.where(RUN.agent_id == agent_id)
+    if status is not None:
+        statement = statement.where(RUN.status.in_(sorted(status)))
+    return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEntry:
+    """One line of a run's output log; ``event`` is the progress event it stands for, if any."""
+
+    line: int
+    stream: str
+    text: str
+    at: datetime
+    event: dict[str, Any] | None
+
+
+def pack_entries(entries: list[dict[str, Any]]) -> bytes:
+    """Entries as a chunk of the output log."""
+    return zlib.compress(orjson.dumps(entries), 3)
+
+
+def unpack_entries(first_line: int, data: bytes) -> list[OutputEntry]:
+    """The entries of a chunk."""
+    return [
+        OutputEntry(
+            line=first_line + index,
+            stream=entry["s"],
+            text=entry["t"],
+            at=datetime.fromisoformat(entry["at"]),
+            event=entry.get("e"),
+        )
+        for index, entry in enumerate(orjson.loads(zlib.decompress(data)))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPage:
+    """Consecutive lines of a run's output log."""
+
+    entries: list[OutputEntry]
+    last_line: int
+    """Number of the newest line there is."""
+    ended: bool
+    """Whether the run is over, so that nothing will follow ``last_line``."""
+
+
+async def read_run_output(
+    ctx: Context, *, run_id: str, after: int = 0, limit: int = 200
+) -> OutputPage:
+    """Lines of a run's output log behind a line number.
+
+    Args:
+        ctx: needs ``read``.
+        run_id: whose output.
+        after: the last line seen; 0 for the beginning.
+        limit: 1 to 1,000 lines.
+
+    Raises:
+        NotFoundError, InvalidError.
+    """
+    if not 1 <= limit <= OUTPUT_PAGE_MAX:
+        raise InvalidError(f"first must be between 1 and {OUTPUT_PAGE_MAX}", field="first")
+    if not 0 <= after < 2**31:
+        raise InvalidError("after must be a line number", field="after")
+    run = await get_run(ctx, run_id=run_id)
+    chunks = await (await ctx.reader()).records(
+        RunOutput,
+        select_all(RunOutput)
+        .where(OUTPUT.run_id == run_id, OUTPUT.last_line > after)
+        .where(OUTPUT.first_line <= after + limit)
+        .order_by(OUTPUT.first_line)
+        .limit(limit),
+    )
+    entries: list[OutputEntry] = []
+    for chunk in chunks:
+        entries.extend(
+            entry for entry in unpack_entries(chunk.first_line, chunk.data) if entry.line > after
+        )
+        if len(entries) >= limit:
+            break
+    return OutputPage(entries[:limit], run.output_lines, run.status in RUN_FINAL)
+
+
+async def task_diff(ctx: Context, *, task_id: str) -> Diff | None:
+    """What a task's branch changes against its base; None where there is no branch or repository.
+
+    Raises:
+        NotFoundError, ForbiddenError; ConflictError when the branch is gone from the repository.
+    """
+    task = await get_task(ctx, task_id=task_id)
+    workspace = await get_workspace(ctx, workspace_id=task.workspace_id)
+    base = task.base_branch or workspace.default_branch
+    if workspace.local_path is None or task.branch is None or base is None:
+        return None
+    if task.commit_sha is None:
+        return None
+    await ctx.release()
+    return await ctx.services.git.diff(
+        workspace.local_path,
+        base=base,
+        head=(task.merge_commit and task.commit_sha) or task.branch,
+        max_bytes=ctx.limits.diff_bytes,
+    )
