@@ -265,6 +265,8 @@ class Hub:
                 self.reads_total += 1
                 return await read()
         except Exception as error:
+            # Said once here, not by each of those who wait for this read.
+            logger.warning("a log could not be read", exc_info=True)
             raise LogUnavailableError("the log cannot be read now") from error
 
     async def _read_page(self, key: str, *, after: int, moment: int) -> Page | None:

@@ -66,7 +66,7 @@ _EVENT_COLUMNS: Final = (
     _EVENT.actor_name,
     _EVENT.at,
     # As text: its length is its size, and parsing happens once per page, not per subscriber.
-    sa.type_coerce(_EVENT.payload, sa.Text).label("payload"),
+    sa.cast(_EVENT.payload, sa.Text).label("payload"),
 )
 
 

@@ -7,7 +7,6 @@ delivered from memory, so there is no seam between replay and live, and nothing 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from subscriptions.delivery import current_delivery
 from subscriptions.hub import Hub, HubClosedError, LogUnavailableError, Watcher
 from subscriptions.pages import EventItem, Page
 from subscriptions.ports import Head, LogEntry, events_key, principal_key, run_key, stream_of
-
-logger = logging.getLogger("dragoman.streams")
 
 T = TypeVar("T")
 
@@ -343,7 +340,6 @@ class _Stream:
                     raise
                 if self._now() >= give_up_at:
                     raise _Closed("UNAVAILABLE") from error
-                logger.warning("a stream waits for the database: %r", error.__cause__ or error)
             else:
                 if answer is None:
                     raise _Closed("NOT_FOUND")
