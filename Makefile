@@ -2,25 +2,31 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+# How long `make chaos` goes on, in seconds.
+CHAOS_SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-long check format bench chaos requirements clean
+.PHONY: help install install-dev serve test test-long check format bench chaos requirements wheel \
+        vendor clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dragoman needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dragoman needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 serve")'
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
-	$(PIP) install --require-hashes -r requirements-build.txt -r requirements.txt
-	$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "Installing what Dragoman stands on (first time only, about a minute)"
+	@$(PIP) install --require-hashes -r requirements-build.txt -r requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(PIP) install --require-hashes -r requirements-dev.txt
+	@echo "Installing the developer's tools"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv with .venv/bin/dragoman
@@ -35,6 +41,12 @@ test: install-dev ## the suite (at most 10 minutes on two cores)
 test-long: install-dev ## fuzzing, chaos, real browsers and clients (at most 30 minutes)
 	$(BIN)/pytest -q -m long
 
+chaos: install-dev ## kill servers at random under load for CHAOS_SECONDS (300)
+	DRAGOMAN_TEST_CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -q -s --timeout 0 tests/chaos
+
+bench: install-dev ## measure this machine (results: benchmarks/)
+	$(BIN)/python -m benchmarks
+
 check: install-dev ## lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,3 +56,25 @@ check: install-dev ## lint, types, import contracts
 format: install-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+wheel: install ## build dist/dragoman-*.whl
+	$(BIN)/python -m hatchling build -t wheel
+
+COMPILE = $(VENV)-pin/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+          --generate-hashes --no-annotate --no-header --no-emit-index-url
+
+requirements: ## pin the newest allowed versions again, with hashes and without addresses
+	$(PYTHON) -m venv $(VENV)-pin
+	$(VENV)-pin/bin/python -m pip --quiet install uv
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml --extra postgres --extra redis -o requirements-extras.txt
+	$(COMPILE) pyproject.toml --group dev -o requirements-dev.txt
+	echo 'hatchling>=1.27' | $(COMPILE) - -o requirements-build.txt
+	rm -rf $(VENV)-pin
+
+vendor: ## fetch the query editor's files again and check them (needs npm)
+	deploy/vendor_assets.sh
+
+clean: ## remove what was made here, except the data folder
+	rm -rf $(VENV) $(VENV)-pin dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	       .import_linter_cache
