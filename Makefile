@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIN    := build/pin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 # How long `make chaos` goes on, in seconds.
 CHAOS_SECONDS ?= 300
@@ -60,21 +61,21 @@ format: install-dev ## format and fix what can be fixed
 wheel: install ## build dist/dragoman-*.whl
 	$(BIN)/python -m hatchling build -t wheel
 
-COMPILE = $(VENV)-pin/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+COMPILE = $(PIN)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
           --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 requirements: ## pin the newest allowed versions again, with hashes and without addresses
-	$(PYTHON) -m venv $(VENV)-pin
-	$(VENV)-pin/bin/python -m pip --quiet install uv
+	$(PYTHON) -m venv $(PIN)
+	$(PIN)/bin/python -m pip --quiet install uv
 	$(COMPILE) pyproject.toml -o requirements.txt
 	$(COMPILE) pyproject.toml --extra postgres --extra redis -o requirements-extras.txt
 	$(COMPILE) pyproject.toml --group dev -o requirements-dev.txt
 	echo 'hatchling>=1.27' | $(COMPILE) - -o requirements-build.txt
-	rm -rf $(VENV)-pin
+	rm -rf $(PIN)
 
 vendor: ## fetch the query editor's files again and check them (needs npm)
 	deploy/vendor_assets.sh
 
 clean: ## remove what was made here, except the data folder
-	rm -rf $(VENV) $(VENV)-pin dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	       .import_linter_cache
