@@ -128,13 +128,13 @@ class Settings(BaseSettings):
         32 * 1024, "limits", "Longest GraphQL document, bytes.", ge=256
     )
     max_document_tokens: int = _setting(2000, "limits", "Most tokens in a GraphQL document.", ge=50)
-    max_depth: int = _setting(15, "limits", "Deepest nesting of a GraphQL document.", ge=3)
+    max_depth: int = _setting(12, "limits", "Deepest nesting of a GraphQL document.", ge=3)
     max_aliases: int = _setting(30, "limits", "Most aliases in a GraphQL document.", ge=0)
     max_directives: int = _setting(
-        50, "limits", "Most directives in a GraphQL document; ten at one place.", ge=0
+        50, "limits", "Most directives in a GraphQL document; five at one place.", ge=0
     )
     max_cost: int = _setting(
-        10_000, "limits", "Highest requested cost of a GraphQL operation, points.", ge=1
+        20_000, "limits", "Highest requested cost of a GraphQL operation, points.", ge=1
     )
     page_size: int = _setting(
         50, "limits", "Items of a list when the client asks for no number.", ge=1
