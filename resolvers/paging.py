@@ -170,7 +170,8 @@ def _values(cursor: str, order: Sequence[Order]) -> list[Any]:
 
 
 def _typed(value: Any, column: sa.ColumnElement[Any]) -> Any:
-    wanted = column.type.python_type
+    # SQLModel's own column types are decorators that know no Python type; what they wrap does.
+    wanted = getattr(column.type, "impl_instance", column.type).python_type
     if wanted is datetime and isinstance(value, str):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
@@ -180,8 +181,12 @@ def _typed(value: Any, column: sa.ColumnElement[Any]) -> Any:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, wanted):
         raise TypeError(value)
-    if isinstance(value, int) and abs(value) >= 2**63:
+    if isinstance(value, int) and abs(value) >= _largest(column):
         raise ValueError(value)
     if isinstance(value, str) and "\x00" in value:
         raise ValueError(value)
     return value
+
+
+def _largest(column: sa.ColumnElement[Any]) -> int:
+    return 2**63 if isinstance(column.type, sa.BigInteger) else 2**31
