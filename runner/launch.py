@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import process_table
+from runner.ending import ExitInfo
 from runner.folder import (
     RunFolder,
     SupervisorSpec,
@@ -29,30 +30,6 @@ _LOG_CHARACTERS = 4000
 
 class StartFailedError(Exception):
     """The supervisor did not come up; nothing of the run is executing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExitInfo:
-    """How the agent ended, as its supervisor recorded it.
-
-    ``reason`` is ``exited`` (by itself or by a signal from elsewhere), ``orphaned``,
-    ``output_limit``, ``time_limit``, ``terminated`` (the supervisor was asked to end it),
-    ``spawn_error`` (with ``errno`` such as ENOENT, and ``error``) or ``supervisor_error``.
-    Exactly one of ``exit_code`` and ``signal`` is set once the agent's program ran. Times are
-    seconds since 1970. ``leftovers`` counts the processes the agent left behind, now ended.
-    """
-
-    reason: str
-    exit_code: int | None = None
-    signal: int | None = None
-    errno: str | None = None
-    error: str | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    leftovers: int = 0
-    output_bytes: int | None = None
-    cpu_seconds: float | None = None
-    max_rss_kib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
