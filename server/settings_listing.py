@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from server.settings import PREFIX, Settings, variable_of
 
-# Variables of this prefix that are no settings: the tests' own, and the tag that runs carry.
-_OTHER_VARIABLES = frozenset({"DRAGOMAN_TEST_REQUIRE", "DRAGOMAN_RUN_ID"})
+# What begins with our prefix and is no setting: the tests' own, and the tag that runs carry.
+_TEST_PREFIX = f"{PREFIX}TEST_"
+_RUN_TAG = f"{PREFIX}RUN_ID"
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ def shown_values(settings: Settings) -> dict[str, str]:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """One line for each ``DRAGOMAN_…`` variable that no setting reads, with the likely name."""
-    known = {variable_of(name) for name in Settings.model_fields} | _OTHER_VARIABLES
+    known = {variable_of(name) for name in Settings.model_fields}
     lines = []
     for variable in sorted(environment):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
+        name = variable.upper()
+        is_ours = name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX)
+        if is_ours and name not in known | {_RUN_TAG}:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{variable}: no such setting{hint}")
     return lines

@@ -58,7 +58,7 @@ def _reason_to_skip(service: str) -> str | None:
 def pytest_configure() -> None:
     required = [name.strip() for name in os.environ.get(REQUIRE_VARIABLE, "").split(",")]
     for variable in [name for name in os.environ if name.startswith("DRAGOMAN_")]:
-        if variable != REQUIRE_VARIABLE:
+        if not variable.startswith("DRAGOMAN_TEST_"):
             del os.environ[variable]  # a developer's own server must not change what tests see
     for service in filter(None, required):
         if service not in _PROBES:

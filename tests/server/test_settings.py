@@ -203,7 +203,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_a_misspelt_variable_is_told() -> None:
-    assert unknown_variables({"DRAGOMAN_POTR": "1", "DRAGOMAN_PORT": "1", "PATH": ""}) == [
+    assert unknown_variables({"DRAGOMAN_POTR": "1", "DRAGOMAN_TEST_X": "1", "PATH": ""}) == [
         "DRAGOMAN_POTR: no such setting; did you mean DRAGOMAN_PORT?"
     ]
 
