@@ -41,6 +41,16 @@ async def log_floor(ctx: Context, *, workspace_id: str | None) -> Position:
     return Position(stream_id, row.epoch, row.floor)
 
 
+async def last_event_of(ctx: Context, *, workspace_id: str, entity_id: str) -> int:
+    """The number of the newest event about an entity; 0 when there is none any more."""
+    found = await (await ctx.reader()).scalar(
+        sa.select(sa.func.max(EVENT.seq)).where(
+            EVENT.stream_id == workspace_id, EVENT.entity_id == entity_id
+        )
+    )
+    return int(found or 0)
+
+
 def require_log(ctx: Context, workspace_id: str | None) -> None:
     """Make sure the principal may read a workspace's log, or the site's (site admins only)."""
     if workspace_id is None:

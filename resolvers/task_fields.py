@@ -109,7 +109,7 @@ def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # noqa: C901  #
     return _checked_scalar(name, value, limits.json_bytes)
 
 
-def _checked_scalar(name: str, value: Any, json_bytes: int) -> Any:  # noqa: C901  # as above
+def _checked_scalar(name: str, value: Any, json_bytes: int) -> Any:  # noqa: C901, PLR0912  # a table
     match name:
         case "priority_level":
             return check.integer(value, field=name, minimum=0, maximum=PRIORITY_LEVEL_MAX)

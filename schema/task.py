@@ -7,7 +7,6 @@ import strawberry
 from strawberry.scalars import JSON
 
 from models import Agent as AgentRow
-from models import Sprint as SprintRow
 from models import Story as StoryRow
 from models import Task as TaskRow
 from models import User as UserRow
@@ -169,33 +168,29 @@ class Task(Node):
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
         found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
-        return found  # type: ignore[no-any-return]  # a record quacks like its type
+        return found
 
     @strawberry.field(description="The user who is to do it.")
     async def assignee(self, info: Info) -> User | None:
         found: Any = await loading.load_by_id(info.context, UserRow, self.assignee_id)
-        return found  # type: ignore[no-any-return]  # a record quacks like its type
+        return found
 
     @strawberry.field(description="The agent who is to do it.")
-    async def agent(
-        self, info: Info
-    ) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
+    async def agent(self, info: Info) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
         found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
-        return found  # type: ignore[no-any-return]  # a record quacks like its type
+        return found
 
     @strawberry.field(description="The story it belongs to.")
-    async def story(
-        self, info: Info
-    ) -> Annotated["Story", strawberry.lazy("schema.story")] | None:
+    async def story(self, info: Info) -> Annotated["Story", strawberry.lazy("schema.story")] | None:
         found: Any = await loading.load_by_id(info.context, StoryRow, self.story_id)
-        return found  # type: ignore[no-any-return]  # a record quacks like its type
+        return found
 
     @strawberry.field(description="Its sprint, where there is one of that number.")
     async def sprint(
         self, info: Info
     ) -> Annotated["Sprint", strawberry.lazy("schema.story")] | None:
         found: Any = await loading.sprint_of(info.context, self.workspace_id, self.sprint_number)
-        return found  # type: ignore[no-any-return]  # a record quacks like its type
+        return found
 
     @strawberry.field(description="The task it is a part of; null when that was deleted.")
     async def parent(self, info: Info) -> "Task | None":
@@ -204,17 +199,17 @@ class Task(Node):
     @strawberry.field(description="What it waits for.")
     async def dependencies(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependencies_of(info.context, self.id)
-        return found  # type: ignore[no-any-return]  # records quack like their type
+        return found
 
     @strawberry.field(description="What waits for it.")
     async def dependents(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependents_of(info.context, self.id)
-        return found  # type: ignore[no-any-return]  # records quack like their type
+        return found
 
     @strawberry.field(description="Files agents are told to read.")
     async def context_entries(self, info: Info) -> list[ContextEntry]:
         found: Any = await loading.context_entries_of(info.context, self.id)
-        return found  # type: ignore[no-any-return]  # records quack like their type
+        return found
 
     @strawberry.field(description="Its newest run.")
     async def latest_run(
@@ -223,9 +218,7 @@ class Task(Node):
         found: Any = await loading.newest_runs(info.context, self.id, number=1)
         return found[0] if found else None
 
-    @strawberry.field(
-        description="Its runs, newest first.", metadata=PAGED
-    )
+    @strawberry.field(description="Its runs, newest first.", metadata=PAGED)
     async def runs(
         self,
         info: Info,
@@ -235,7 +228,7 @@ class Task(Node):
         before: Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("schema.run")]]:
         page = page_arguments(first, after, last, before)
-        return connection(await list_runs(info.context, task_id=self.id, page=page))  # type: ignore[no-any-return]  # see connection
+        return connection(await list_runs(info.context, task_id=self.id, page=page))
 
     @strawberry.field(description="What happened to it, newest first.", metadata=PAGED)
     async def history(
@@ -252,7 +245,7 @@ class Task(Node):
             entity_id=self.id,
             page=PageArguments(first, after, last, before),
         )
-        return connection(events)  # type: ignore[no-any-return]  # see connection
+        return connection(events)
 
 
 async def _live_task(info: Info, task_id: str | None) -> Task | None:

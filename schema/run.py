@@ -1,0 +1,181 @@
+"""Runs in the schema: type, output and diff."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from models import Agent as AgentRow
+from models import Task as TaskRow
+from models import Workspace as WorkspaceRow
+from models.enums import (
+    Executor,
+    QueueClass,
+    RunKind,
+    RunStatus,
+    TaskPriority,
+    priority_of,
+)
+from resolvers import loading
+from resolvers.run_queries import read_run_output
+from schema.context import Info
+from schema.node import Node
+
+if TYPE_CHECKING:
+    from schema.agent import Agent
+    from schema.task import Task
+    from schema.workspace import Workspace
+
+
+@strawberry.type(description="One line of a run's output.")
+class OutputLine:
+    """An entry of a run's output log."""
+
+    line: int = strawberry.field(description="Its number, counted from 1 without gaps.")
+    stream: str = strawberry.field(
+        description="stdout, stderr, or server for what the server says."
+    )
+    text: str = strawberry.field(description="The line, without its end; at most 8 MiB.")
+    at: datetime = strawberry.field(description="When the server read it.")
+    event: JSON | None = strawberry.field(
+        description="The progress event the line stands for, if any: type and its fields."
+    )
+
+
+@strawberry.type(description="Consecutive lines of a run's output.")
+class OutputPage:
+    """A page of a run's output log."""
+
+    entries: list[OutputLine] = strawberry.field(description="The lines, in order.")
+    last_line: int = strawberry.field(description="Number of the newest line there is.")
+    ended: bool = strawberry.field(description="Whether nothing will follow lastLine.")
+
+
+@strawberry.type(description="A changed file.")
+class DiffFile:
+    """See resolvers.ports.DiffFile."""
+
+    path: str = strawberry.field(description="Path inside the repository.")
+    additions: int | None = strawberry.field(description="Lines added; null for binary files.")
+    deletions: int | None = strawberry.field(description="Lines removed; null for binary files.")
+
+
+@strawberry.type(description="What a branch changes against its base.")
+class Diff:
+    """See resolvers.ports.Diff."""
+
+    base: str = strawberry.field(description="The commit compared with.")
+    head: str = strawberry.field(description="The commit looked at.")
+    files: list[DiffFile] = strawberry.field(description="The changed files, at most 1,000.")
+    files_changed: int = strawberry.field(description="How many files changed.")
+    additions: int = strawberry.field(description="Lines added.")
+    deletions: int = strawberry.field(description="Lines removed.")
+    patch: str = strawberry.field(description="The unified diff, at most 1 MiB.")
+    truncated: bool = strawberry.field(description="Whether files or patch were cut.")
+
+
+@strawberry.type(description="Tokens and money a run used, as far as its executor tells.")
+class Usage:
+    """Sums over a run."""
+
+    input_tokens: int = strawberry.field(description="Tokens sent to the model.")
+    output_tokens: int = strawberry.field(description="Tokens the model answered.")
+    cached_tokens: int = strawberry.field(description="Input tokens that came from a cache.")
+    cost_usd: float = strawberry.field(description="Cost in US dollars.")
+
+
+@strawberry.type(description="One execution, for a task or for none.")
+class Run(Node):
+    """See models.Run."""
+
+    public_id: str = strawberry.field(description="A short id of 12 characters.")
+    workspace_id: strawberry.ID = strawberry.field(description="Its workspace.")
+    task_id: strawberry.ID | None = strawberry.field(description="Its task.")
+    agent_id: strawberry.ID | None = strawberry.field(description="The agent it runs as.")
+    kind: RunKind = strawberry.field(description="What it executes.")
+    phase: str | None = strawberry.field(description="What it is for, in a word.")
+    executor: Executor = strawberry.field(description="The program that executes it.")
+    model: str | None = strawberry.field(description="The model that program uses.")
+    managed: bool = strawberry.field(
+        description="Whether the server executes it; otherwise its own client does."
+    )
+    status: RunStatus = strawberry.field(description="Where it stands.")
+    reason: str | None = strawberry.field(
+        description="Why it ended, in a word: completed, exit_code, timeout, silence, stopped …"
+    )
+    error: str | None = strawberry.field(description="Why it failed, for people.")
+    attempt: int = strawberry.field(description="Counts the runs of its task, from 1.")
+    queue_class: QueueClass = strawberry.field(description="The queue it waits or waited in.")
+    priority_level: int = strawberry.field(description="Priority as a level, 0 to 10.")
+    branch: str | None = strawberry.field(description="The branch it works on.")
+    base_branch: str | None = strawberry.field(description="What that branch starts from.")
+    base_commit: str | None = strawberry.field(description="The commit it started from.")
+    commit_sha: str | None = strawberry.field(description="The commit it ended with.")
+    worktree_path: str | None = strawberry.field(description="Where it works.")
+    files_changed: int | None = strawberry.field(description="Files changed against the base.")
+    additions: int | None = strawberry.field(description="Lines added against the base.")
+    deletions: int | None = strawberry.field(description="Lines removed against the base.")
+    session_id: str | None = strawberry.field(description="The executor's session.")
+    exit_code: int | None = strawberry.field(
+        description="Exit code; minus the signal's number where a signal ended it."
+    )
+    activity: str | None = strawberry.field(description="What it is doing now, in a line.")
+    progress: int = strawberry.field(description="How far it is, in percent, as it says.")
+    output_lines: int = strawberry.field(description="How many lines of output there are.")
+    output_bytes: int = strawberry.field(description="How large they are together.")
+    queued_at: datetime | None = strawberry.field(description="Since when it waits or waited.")
+    started_at: datetime | None = strawberry.field(description="When it started.")
+    last_output_at: datetime | None = strawberry.field(description="When it last said something.")
+    finished_at: datetime | None = strawberry.field(description="When it ended.")
+    stop_requested_at: datetime | None = strawberry.field(
+        description="Since when it is asked to stop."
+    )
+    created_at: datetime = strawberry.field(description="When it was created.")
+    updated_at: datetime = strawberry.field(description="When it was last changed.")
+    version: int = strawberry.field(description="Counts its changes.")
+
+    @strawberry.field(description="Priority as a bucket of its level.")
+    def priority(self) -> TaskPriority:
+        return priority_of(self.priority_level)
+
+    @strawberry.field(description="What it used.")
+    def usage(self) -> Usage:
+        row: Any = self
+        return Usage(
+            input_tokens=row.input_tokens,
+            output_tokens=row.output_tokens,
+            cached_tokens=row.cached_tokens,
+            cost_usd=row.cost_usd,
+        )
+
+    @strawberry.field(description="Its workspace.")
+    async def workspace(
+        self, info: Info
+    ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
+        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        return found
+
+    @strawberry.field(description="Its task.")
+    async def task(self, info: Info) -> Annotated["Task", strawberry.lazy("schema.task")] | None:
+        found: Any = await loading.load_by_id(info.context, TaskRow, self.task_id)
+        return found
+
+    @strawberry.field(description="The agent it runs as.")
+    async def agent(self, info: Info) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
+        found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
+        return found
+
+    @strawberry.field(
+        description="Lines of its output.", metadata={"page_size_arguments": ("first",)}
+    )
+    async def output(
+        self,
+        info: Info,
+        after: Annotated[
+            int, strawberry.argument(description="The number of the last line seen.")
+        ] = 0,
+        first: Annotated[int, strawberry.argument(description="How many lines: 1 to 1,000.")] = 200,
+    ) -> OutputPage:
+        page: Any = await read_run_output(info.context, run_id=self.id, after=after, limit=first)
+        return page
