@@ -32,6 +32,7 @@ class Task(SQLModel, table=True):
         sa.UniqueConstraint("workspace_id", "number"),
         sa.Index("ix_task_board", "workspace_id", "deleted_at", "position", "id"),
         sa.Index("ix_task_status", "workspace_id", "status", "position", "id"),
+        sa.Index("ix_task_sprint", "workspace_id", "sprint_number"),
         sa.Index("ix_task_created", "workspace_id", "created_at", "id"),
         sa.Index("ix_task_updated", "workspace_id", "updated_at", "id"),
     )

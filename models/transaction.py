@@ -91,6 +91,17 @@ class Transaction(Reader):
         record: Any = record_of(model)
         return record(*(complete[name] for name in column_names(model)))  # type: ignore[no-any-return]  # see Record
 
+    async def insert_unless_exists(self, model: type[M], /, **values: Any) -> M | None:
+        """Like :meth:`insert`; None, and nothing changed, where a unique value is taken already."""
+        complete = _with_defaults(model, values)
+        table = table_of(model)
+        statement = upsert(self, model).values(complete).on_conflict_do_nothing()
+        row = await self.first(statement.returning(*table.c))
+        if row is None:
+            return None
+        record: Any = record_of(model)
+        return record(*row)  # type: ignore[no-any-return]  # see Record
+
     async def insert_many(self, model: type[M], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert rows, with the model's defaults for what is not given."""
         complete = [_with_defaults(model, row) for row in rows]
@@ -122,6 +133,11 @@ class Transaction(Reader):
         if record is None:
             raise RowNotFoundError(f"{model.__name__} {entity_id}")
         return record
+
+    async def delete_by_id(self, model: type[M], entity_id: str) -> None:
+        """Delete the row with this id, if there is one."""
+        table = table_of(model)
+        await self.execute(sa.delete(table).where(table.c.id == entity_id))
 
     async def next_number(self, scope: str, name: str, *, first: int = 1) -> int:
         """The next number of a counter row, without gaps in what is committed.

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 from strawberry.dataloader import DataLoader
 
-from models import Run, Task, TaskContext, TaskDependency, table_of
+from models import Run, Sprint, Task, TaskContext, TaskDependency, table_of
 from models.transaction import select_all
 from resolvers.context import Context
 
@@ -19,6 +19,7 @@ RUN = table_of(Run).c
 TASK = table_of(Task).c
 DEPENDENCY = table_of(TaskDependency).c
 CONTEXT = table_of(TaskContext).c
+SPRINT = table_of(Sprint).c
 
 
 def loader(
@@ -68,9 +69,7 @@ async def newest_runs(ctx: Context, task_id: str, *, number: int) -> list[Run]:
             sa.select(
                 *table_of(Run).c,
                 sa.func.row_number()
-                .over(
-                    partition_by=RUN.task_id, order_by=(RUN.created_at.desc(), RUN.id.desc())
-                )
+                .over(partition_by=RUN.task_id, order_by=(RUN.created_at.desc(), RUN.id.desc()))
                 .label("rank"),
             )
             .where(RUN.task_id.in_(task_ids))
@@ -130,6 +129,39 @@ async def context_entries_of(ctx: Context, task_id: str) -> list[TaskContext]:
         return _grouped(task_ids, records, key=lambda entry: entry.task_id)
 
     return await loader(ctx, "context_entries_of", load).load(task_id)
+
+
+async def sprint_of(ctx: Context, workspace_id: str, number: int | None) -> Sprint | None:
+    """The sprint with a number, batched; None for the backlog and where there is none (yet)."""
+    if number is None:
+        return None
+
+    async def load(keys: Sequence[tuple[str, int]]) -> Sequence[Sprint | None]:
+        records = await (await ctx.reader()).records(
+            Sprint,
+            select_all(Sprint).where(in_sprints(SPRINT.workspace_id, SPRINT.number, keys)),
+        )
+        by_key = {(sprint.workspace_id, sprint.number): sprint for sprint in records}
+        return [by_key.get(key) for key in keys]
+
+    return await loader(ctx, "sprint_of", load).load((workspace_id, number))
+
+
+def in_sprints(
+    workspace_id: sa.ColumnElement[str],
+    number: sa.ColumnElement[Any],
+    keys: Sequence[tuple[str, int]],
+) -> sa.ColumnElement[bool]:
+    """SQL: workspace and number are one of the keys."""
+    by_workspace: dict[str, list[int]] = {}
+    for workspace, wanted in keys:
+        by_workspace.setdefault(workspace, []).append(wanted)
+    return sa.or_(
+        *(
+            sa.and_(workspace_id == workspace, number.in_(numbers))
+            for workspace, numbers in by_workspace.items()
+        )
+    )
 
 
 def _grouped(

@@ -122,6 +122,10 @@ class Limits:
     filtered_count_max: int = 10_000
     dependencies: int = 100
     tasks_per_workspace: int = 1_000_000
+    stories_per_workspace: int = 100_000
+    sprints_per_workspace: int = 10_000
+    agents_per_workspace: int = 1_000
+    context_entries: int = 500
     workspaces: int = 10_000
     keys_per_user: int = 100
     queued_runs: int = 10_000

@@ -183,7 +183,7 @@ def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]
         (TASK.sprint_number, chosen.sprint_numbers),
     ):
         if values is not None:
-            conditions.append(column.in_(_bounded(ctx, column.key, values)))
+            conditions.append(column.in_(bounded(ctx, column.key, values)))
     for column, least, most in (
         (TASK.priority_level, chosen.priority_min, chosen.priority_max),
         (TASK.created_at, chosen.created_after, chosen.created_before),
@@ -195,20 +195,22 @@ def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]
         if most is not None:
             conditions.append(column <= _comparable(most))
     conditions.extend(
-        json_contains(TASK.labels, label) for label in _bounded(ctx, "labels", chosen.labels_all)
+        json_contains(TASK.labels, label) for label in bounded(ctx, "labels", chosen.labels_all)
     )
     if chosen.labels_any:
         conditions.append(
             sa.or_(
                 *(
                     json_contains(TASK.labels, label)
-                    for label in _bounded(ctx, "labels", chosen.labels_any)
+                    for label in bounded(ctx, "labels", chosen.labels_any)
                 )
             )
         )
     conditions.extend(_flags(chosen))
     if chosen.search is not None and chosen.search.strip():
-        conditions.append(_search(chosen.search.strip()))
+        conditions.append(
+            text_search(chosen.search.strip(), TASK.title, TASK.description, number=TASK.number)
+        )
     return conditions
 
 
@@ -239,7 +241,12 @@ def has_unmet_dependency(task_id: sa.ColumnElement[str]) -> sa.ColumnElement[boo
     )
 
 
-def _bounded(ctx: Context, name: str, values: Collection[Any]) -> list[Any]:
+def bounded(ctx: Context, name: str, values: Collection[Any]) -> list[Any]:
+    """The values of a filter, if there are not too many and each can be compared.
+
+    Raises:
+        InvalidError: more than 100, or a text no database takes.
+    """
     maximum = ctx.limits.list_items
     if len(values) > maximum:
         raise InvalidError(
@@ -257,17 +264,30 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-def _search(words: str) -> sa.ColumnElement[bool]:
+def text_search(
+    words: str, *texts: sa.ColumnElement[str], number: sa.ColumnElement[int]
+) -> sa.ColumnElement[bool]:
+    """SQL: one of the texts contains the words, or the number is the one they spell.
+
+    Both spellings are compared, because SQLite folds the case of ASCII letters only.
+
+    Raises:
+        InvalidError: more than 500 characters.
+    """
     text = check.text(words, field="search", maximum=SEARCH_LENGTH)
-    pattern = f"%{_escape_like(text.lower())}%"
-    found = sa.or_(
-        sa.func.lower(TASK.title).like(pattern, escape="\\"),
-        sa.func.lower(TASK.description).like(pattern, escape="\\"),
-    )
+    as_given, folded = (f"%{_escape_like(spelling)}%" for spelling in (text, text.lower()))
+    alternatives: list[sa.ColumnElement[bool]] = [
+        alternative
+        for column in texts
+        for alternative in (
+            sa.func.lower(column).like(folded, escape="\\"),
+            column.like(as_given, escape="\\"),
+        )
+    ]
     digits = text.removeprefix("#")
     if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
-        return sa.or_(found, TASK.number == int(digits))
-    return found
+        alternatives.append(number == int(digits))
+    return sa.or_(*alternatives)
 
 
 def _escape_like(text: str) -> str:
