@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from json import JSONDecodeError
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -19,7 +20,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
 from strawberry.types.graphql import OperationType
 
-from server.limits.concurrency import ConcurrencyLimiter, RateLimitedError
+from server.limits.concurrency import ConcurrencyLimiter
 from server.limits.http import (
     REQUEST_SCOPE_KEY,
     GraphQLRequest,
@@ -33,6 +34,16 @@ RootValue = TypeVar("RootValue")
 
 COST_HEADER = "X-Query-Cost"
 COST_LIMIT_HEADER = "X-Query-Cost-Limit"
+STATUS_BY_CODE = {
+    "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
+    "NOT_FOUND": 404,
+    "CONFLICT": 409,
+    "RATE_LIMITED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+}
+_HELD_SCOPE_KEY = "dragoman.graphql_held"
 
 
 class _RequestAdapter(StarletteRequestAdapter):
@@ -62,8 +73,8 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
     """Strawberry's `GraphQL` application for a `LimitedSchema`; wrap it in `GraphQLGuard`.
 
     With a `limiter`, each query and mutation over HTTP holds a turn of `principal_key(context)`
-    while it runs; streams do not (they have their own limit per connection). GET serves the IDE
-    alone unless `allow_queries_via_get`.
+    while it runs; with a `stream_limiter`, each HTTP stream holds one of those until it ends.
+    HTTP streams carry subscriptions only. GET serves the IDE alone unless `allow_queries_via_get`.
     """
 
     request_adapter_class = _RequestAdapter
@@ -74,12 +85,15 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
         schema: LimitedSchema,
         *,
         limiter: ConcurrencyLimiter | None = None,
+        stream_limiter: ConcurrencyLimiter | None = None,
         principal_key: Callable[[Any], Hashable] = lambda _context: None,
         allow_queries_via_get: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(schema, allow_queries_via_get=allow_queries_via_get, **options)
+        self.renderer = schema.renderer
         self.limiter = limiter
+        self.stream_limiter = stream_limiter
         self.principal_key = principal_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,15 +101,10 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        try:
-            response: Response = await self.run(Request(scope, receive))
-        except RequestRefusedError as refusal:
-            response = refusal.response()
-        except RateLimitedError as refusal:
-            response = _rate_limited(refusal).response()
-        except HTTPException as error:
-            response = RequestRefusedError(error.status_code, error.reason).response()
-        await response(scope, receive, send)
+        async with AsyncExitStack() as held:
+            scope[_HELD_SCOPE_KEY] = held
+            response = await self._respond(Request(scope, receive))
+            await response(scope, receive, send)
 
     async def parse_http_body(
         self, request: AsyncHTTPRequestAdapter
@@ -123,8 +132,20 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
         sub_response: Response,
     ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
         """Execute in turn with the caller's other operations."""
-        streams = isinstance(request_data, GraphQLRequestData) and (request_data.protocol != "http")
-        async with nullcontext() if streams else self._turn(context):
+        if isinstance(request_data, GraphQLRequestData) and request_data.protocol != "http":
+            held: AsyncExitStack = request.scope[_HELD_SCOPE_KEY]
+            await held.enter_async_context(self._turn(self.stream_limiter, context))
+            stream = await self.schema.stream(
+                request_data.query,
+                variable_values=request_data.variables,
+                context_value=context,
+                root_value=root_value,
+                operation_name=request_data.operation_name,
+                operation_extensions=request_data.extensions,
+                allowed_operation_types=(OperationType.SUBSCRIPTION,),
+            )
+            return cast("SubscriptionExecutionResult", stream)
+        async with self._turn(self.limiter, context):
             return await super().execute_operation(
                 request=request,
                 request_adapter=request_adapter,
@@ -191,10 +212,33 @@ class LimitedGraphQL(GraphQL[Context, RootValue]):
             # Integers beyond 64 bits and lone surrogates out of a JSON scalar: rare, not an error.
             return json.dumps(data, separators=(",", ":"))
 
-    def _turn(self, context: Context) -> AbstractAsyncContextManager[None]:
-        if self.limiter is None:
-            return nullcontext()
-        return self.limiter.turn(self.principal_key(context))
+    async def _respond(self, request: Request) -> Response:
+        try:
+            return await self.run(request)
+        except RequestRefusedError as refusal:
+            return refusal.response()
+        except HTTPException as error:
+            return RequestRefusedError(error.status_code, error.reason).response()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client sees it rendered
+            return self._failure(error)
+
+    def _failure(self, error: Exception) -> Response:
+        """The answer to an error outside of every operation, such as while authenticating."""
+        wrapped = GraphQLError(str(error), original_error=error)
+        (shown,) = self.renderer.render([wrapped], None)
+        extensions = shown.extensions or {}
+        retry_after = extensions.get("retryAfter")
+        return Response(
+            orjson.dumps({"errors": [shown.formatted]}),
+            status_code=STATUS_BY_CODE.get(extensions["code"], 400),
+            headers={} if retry_after is None else {"Retry-After": str(retry_after)},
+            media_type="application/json",
+        )
+
+    def _turn(
+        self, limiter: ConcurrencyLimiter | None, context: Context
+    ) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if limiter is None else limiter.turn(self.principal_key(context))
 
     def _allowed_operations(self, method: str) -> set[OperationType]:
         if method == "POST":
@@ -209,16 +253,6 @@ def _wrong_method(operation_type: OperationType) -> RequestRefusedError:
         )
     what = {OperationType.QUERY: "A query", OperationType.MUTATION: "A mutation"}[operation_type]
     return RequestRefusedError(405, f"{what} must be sent by POST.", headers={"Allow": "POST"})
-
-
-def _rate_limited(error: RateLimitedError) -> RequestRefusedError:
-    return RequestRefusedError(
-        429,
-        str(error),
-        code=error.code,
-        details=error.details,
-        headers={"Retry-After": str(error.retry_after)},
-    )
 
 
 def _is_well_formed(message: object) -> bool:

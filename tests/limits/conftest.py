@@ -180,6 +180,13 @@ class Subscription:
             yield number
 
     @strawberry.subscription
+    async def held(self, info: strawberry.Info) -> AsyncIterator[int]:
+        board: Board = info.context["board"]
+        board.entered += 1
+        await board.gate.wait()
+        yield 1
+
+    @strawberry.subscription
     async def breaks(self) -> AsyncIterator[int]:
         yield 1
         raise RuntimeError("secret of a stream")
@@ -216,6 +223,8 @@ class Board:
     app: Starlette
     log: Log
     limiter: ConcurrencyLimiter
+    streams: ConcurrencyLimiter
+    failure: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: int = 0
     most: int = 0
@@ -257,14 +266,18 @@ def build_board(
         **schema_options,
     )
     limiter = ConcurrencyLimiter(concurrency)
+    streams = ConcurrencyLimiter(ConcurrencyLimits(running=1, waiting=0))
 
     class View(LimitedGraphQL[dict[str, Any], None]):
         async def get_context(self, request: Any, response: Any) -> dict[str, Any]:
+            if board.failure:
+                raise board.failure
             return {"request": request, "response": response, "board": board}
 
     view = View(
         schema,
         limiter=limiter,
+        stream_limiter=streams,
         principal_key=lambda context: context["request"].headers.get("x-user"),
         allowed_origins=allowed_origins,
         **(view_options or {}),
@@ -275,7 +288,7 @@ def build_board(
         safe_methods_too=True,
     )
     app = Starlette(routes=[Route("/graphql", guarded), WebSocketRoute("/graphql", guarded)])
-    board = Board(schema=schema, app=app, log=log, limiter=limiter)
+    board = Board(schema=schema, app=app, log=log, limiter=limiter, streams=streams)
     return board
 
 

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -303,3 +304,19 @@ def test_a_ring_of_fragments_is_left_to_validation(board: Any) -> None:
 def test_the_number_of_validation_errors_is_bounded(board: Any) -> None:
     text = "{" + " ".join(f"nope{i}" for i in range(300)) + "}"
     assert len(examine(board.schema.guard, text)) == board.schema.guard.limits.validation_errors + 1
+
+
+async def test_attacks_sent_to_the_server_are_answered_cheaply(board: Any) -> None:
+    async def seconds(text: str) -> float:
+        start = time.process_time()
+        response = await board.post(text)
+        assert response.status_code == 200
+        return time.process_time() - start
+
+    await seconds("{ hello }")
+    real = await seconds(f"{LEGITIMATE} # never seen before")
+    for name, (text, limit) in REFUSED.items():
+        assert await seconds(text) < 0.1 + 40 * real, name
+        answer = await board.ask(text)
+        assert answer["errors"][0]["extensions"]["limit"]["name"] == limit
+    assert board.touched == 0
