@@ -1,9 +1,11 @@
 import gc
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 
@@ -382,3 +384,18 @@ async def test_a_query_over_a_stream_is_masked_too(board: Any) -> None:
     (result,) = await collect(board, "{ secret }")
     assert result.errors[0].message == "Internal error"
     assert len(board.log.entries) == 1
+
+
+class _Failing(SchemaExtension):
+    def on_execute(self) -> Iterator[None]:
+        raise RuntimeError("secret of an extension")
+        yield
+
+
+async def test_a_failing_extension_is_masked_as_well(make_board: Any) -> None:
+    board = make_board(extensions=[_Failing])
+    error = await first_error(board, "{ hello }")
+    assert error["message"] == "Internal error"
+    (result,) = await collect(board, "{ hello }")
+    assert result.errors[0].message == "Internal error"
+    assert [str(logged) for logged, _, _ in board.log.entries] == ["secret of an extension"] * 2
