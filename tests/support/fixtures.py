@@ -3,7 +3,8 @@
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,21 +53,27 @@ async def create_tables(url: str) -> None:
         await engine.dispose()
 
 
+def _run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end in a loop of its own: a template is first asked for inside a test's loop."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
 @pytest.fixture(scope="session")
 def postgres_template() -> Iterator[str]:
     """A PostgreSQL database that tests copy."""
     name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
-    asyncio.run(_postgres_admin(f"CREATE DATABASE {name}"))
-    asyncio.run(create_tables(f"{POSTGRES}/{name}"))
+    _run_apart(_postgres_admin(f"CREATE DATABASE {name}"))
+    _run_apart(create_tables(f"{POSTGRES}/{name}"))
     yield name
-    asyncio.run(_postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
+    _run_apart(_postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file that tests copy."""
     path = tmp_path_factory.mktemp("template") / "dragoman.db"
-    asyncio.run(create_tables(f"sqlite+aiosqlite:///{path}"))
+    _run_apart(create_tables(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
@@ -112,31 +119,38 @@ def services(database: Database) -> Services:
     )
 
 
+MakeContext = Callable[[Principal | None], Context]
+
+
 @pytest.fixture
-def system(services: Services) -> Context:
+async def as_principal(services: Services) -> AsyncIterator[MakeContext]:
+    """Makes a context for any principal; its snapshot is given back when the test ends."""
+    made: list[Context] = []
+
+    def make(principal: Principal | None) -> Context:
+        made.append(Context(services, principal))
+        return made[-1]
+
+    yield make
+    for ctx in made:
+        await ctx.release()
+
+
+@pytest.fixture
+def system(as_principal: MakeContext) -> Context:
     """The server's own context."""
-    return Context(services, SYSTEM)
+    return as_principal(SYSTEM)
 
 
 @pytest.fixture
-async def owner(services: Services, system: Context) -> Context:
+async def owner(system: Context, as_principal: MakeContext) -> Context:
     """The context of the site owner."""
     from resolvers.users import create_first_user
 
     user, _key = await create_first_user(system)
-    return Context(
-        services,
-        Principal(kind="user", id=user.id, name=user.name, role=Role.ADMIN, is_site_owner=True),
+    return as_principal(
+        Principal(kind="user", id=user.id, name=user.name, role=Role.ADMIN, is_site_owner=True)
     )
-
-
-MakeContext = Callable[..., Any]
-
-
-@pytest.fixture
-def as_principal(services: Services) -> Callable[[Principal], Context]:
-    """A context for any principal."""
-    return lambda principal: Context(services, principal)
 
 
 def with_changes(principal: Principal, **changes: Any) -> Principal:
