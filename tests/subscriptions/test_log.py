@@ -30,7 +30,6 @@ from subscriptions.streams import (
 from subscriptions.wakeups import WakeUps
 
 WRITERS = 8
-SUBSCRIBERS = 200
 
 
 async def allowed() -> None:
@@ -185,12 +184,13 @@ async def write(board: Any, wakeups: WakeUps, *, transactions: int, chance: rand
         await asyncio.sleep(chance.uniform(0, 0.01))
 
 
-async def test_two_hundred_restless_subscribers_each_see_exactly_the_log(
-    database: Database, hub: Hub, board: Any
+@pytest.mark.parametrize("subscribers", [40, pytest.param(200, marks=pytest.mark.long)])
+async def test_restless_subscribers_each_see_exactly_the_log(
+    subscribers: int, database: Database, hub: Hub, board: Any
 ) -> None:
     chance = seeded(20)
     end: list[int] = []
-    clients = [Client(hub, board.stream, chance=seeded(n)) for n in range(SUBSCRIBERS)]
+    clients = [Client(hub, board.stream, chance=seeded(n)) for n in range(subscribers)]
     async with (
         Broadcast(backend=backend_from_url("memory://")) as broadcast,
         WakeUps(broadcast, listeners=[hub.wake], channel="c") as wakeups,
