@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,7 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     if request.param == "sqlite":
         template: Path = request.getfixturevalue("sqlite_template")
         path = tmp_path / "dragoman.db"
-        path.write_bytes(template.read_bytes())
+        shutil.copyfile(template, path)
         yield f"sqlite+aiosqlite:///{path}"
         return
     name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
