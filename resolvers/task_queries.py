@@ -265,9 +265,22 @@ def _comparable(value: Any) -> Any:
 
 
 def text_search(
-    words: str, *texts: sa.ColumnElement[str], number: sa.ColumnElement[int]
+    words: str, *texts: sa.ColumnElement[Any], number: sa.ColumnElement[int]
 ) -> sa.ColumnElement[bool]:
-    """SQL: one of the texts contains the words, or the number is the one they spell.
+    """SQL: one of the texts contains the words, or the number is the one they spell (``#12``).
+
+    Raises:
+        InvalidError: more than 500 characters.
+    """
+    found = text_condition(words, *texts)
+    digits = words.removeprefix("#")
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
+        return sa.or_(found, number == int(digits))
+    return found
+
+
+def text_condition(words: str, *texts: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """SQL: one of the texts contains the words, in any case.
 
     Both spellings are compared, because SQLite folds the case of ASCII letters only.
 
@@ -276,18 +289,10 @@ def text_search(
     """
     text = check.text(words, field="search", maximum=SEARCH_LENGTH)
     as_given, folded = (f"%{_escape_like(spelling)}%" for spelling in (text, text.lower()))
-    alternatives: list[sa.ColumnElement[bool]] = [
-        alternative
-        for column in texts
-        for alternative in (
-            sa.func.lower(column).like(folded, escape="\\"),
-            column.like(as_given, escape="\\"),
-        )
-    ]
-    digits = text.removeprefix("#")
-    if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
-        alternatives.append(number == int(digits))
-    return sa.or_(*alternatives)
+    return sa.or_(
+        *(sa.func.lower(column).like(folded, escape="\\") for column in texts),
+        *(column.like(as_given, escape="\\") for column in texts),
+    )
 
 
 def _escape_like(text: str) -> str:
