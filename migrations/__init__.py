@@ -1,0 +1,1 @@
+"""Alembic's home; see server.migrations for how it is run."""

@@ -5,7 +5,8 @@ refused) in its own transaction, so a server that dies in between leaves no doub
 the stamped steps and renders them again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -31,18 +32,42 @@ RECORD = table_of(IdempotencyRecord).c
 class IdempotentRequest:
     """A claimed request: which of its steps are done, and where the next stamp goes.
 
-    ``step`` is the index of the root mutation that runs now; ``steps_expected`` how many there are.
+    ``step`` is the index of the root mutation that runs now; ``steps_expected`` how many there
+    are, where that is known beforehand: then the last stamp settles the record, in its transaction.
+    A mutation of many independent parts stamps each as it is done (``3.0``, ``3.1`` …); its own
+    stamp, made last, replaces theirs.
     """
 
     principal: str
     key: str
-    steps_expected: int
+    steps_expected: int | None = None
     steps: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+    is_settled: bool = False
+    _part: int | None = None
+
+    @property
+    def current(self) -> str:
+        """Name of the stamp that is made next: of the current step, or of a part of it."""
+        return str(self.step) if self._part is None else f"{self.step}.{self._part}"
+
+    @property
+    def steps_done(self) -> int:
+        """How many steps are stamped."""
+        return _whole(self.steps)
 
     def stamped(self) -> dict[str, Any] | None:
-        """The stamp of the current step, if an earlier request left one."""
-        return self.steps.get(str(self.step))
+        """The stamp of the current step or part, if an earlier request left one."""
+        return self.steps.get(self.current)
+
+    @contextmanager
+    def part(self, index: int) -> Iterator[None]:
+        """Stamps made inside belong to one part of the current step."""
+        self._part = index
+        try:
+            yield
+        finally:
+            self._part = None
 
     async def stamp(
         self, transaction: Transaction, result: Any, heads: Mapping[str, Position]
@@ -52,17 +77,29 @@ class IdempotentRequest:
         await self._store(transaction, {"result": stamp_of(result), "positions": positions})
 
     async def _store(self, transaction: Transaction, stamp: dict[str, Any]) -> None:
-        self.steps = {**self.steps, str(self.step): stamp}
-        done = len(self.steps) >= self.steps_expected
+        parts = f"{self.current}."
+        steps = {name: old for name, old in self.steps.items() if not name.startswith(parts)}
+        steps[self.current] = stamp
+        done = self.steps_expected is not None and _whole(steps) >= self.steps_expected
         await transaction.execute(
             sa.update(table_of(IdempotencyRecord))
             .where(RECORD.principal == self.principal, RECORD.key == self.key)
             .values(
-                steps=self.steps,
+                steps=steps,
                 done=done,
                 **({"locked_by": None, "locked_until": None} if done else {}),
             )
         )
+        transaction.after_commit.append(lambda: self._stored(steps, done=done))
+
+    def _stored(self, steps: dict[str, Any], *, done: bool) -> None:
+        """Believe in a stamp only now: a commit that fails has undone what it stands for."""
+        self.steps = steps
+        self.is_settled = done
+
+
+def _whole(steps: Mapping[str, Any]) -> int:
+    return sum("." not in name for name in steps)
 
 
 def stamp_of(result: Any) -> Any:
@@ -76,7 +113,7 @@ def stamp_of(result: Any) -> Any:
 
 @step
 async def claim_request(
-    ctx: Context, *, key: str, request_hash: str, steps_expected: int
+    ctx: Context, *, key: str, request_hash: str, steps_expected: int | None = None
 ) -> IdempotentRequest:
     """Claim an idempotency key for the running request.
 
@@ -84,7 +121,7 @@ async def claim_request(
         ctx: the request's context, with a principal.
         key: the client's key, 1 to 200 visible ASCII characters.
         request_hash: SHA-256 of the request, hexadecimal.
-        steps_expected: how many root mutations the request has.
+        steps_expected: how many root mutations the request has, where known.
 
     Raises:
         InvalidError: the key is malformed.
@@ -137,7 +174,9 @@ async def claim_request(
         locked_until=None if record.done else now + LOCK,
         expires_at=max(record.expires_at, now + LIFETIME) if not record.done else record.expires_at,
     )
-    return IdempotentRequest(principal, key, steps_expected, dict(record.steps))
+    return IdempotentRequest(
+        principal, key, steps_expected, dict(record.steps), is_settled=record.done
+    )
 
 
 @step
@@ -151,8 +190,11 @@ async def stamp_refusal(ctx: Context, *, error: OperationError) -> None:
 
 
 @step
-async def release_request(ctx: Context, *, request: IdempotentRequest) -> None:
-    """Unlock a claimed request that ended without all its steps, so that it can be retried."""
+async def settle_request(ctx: Context, *, request: IdempotentRequest) -> None:
+    """The end of a claimed request: done when every step is stamped, else free to be retried."""
+    if request.is_settled:
+        return
+    done = request.steps_done >= request.step > 0
     await ctx.transaction.execute(
         sa.update(table_of(IdempotencyRecord))
         .where(
@@ -160,7 +202,7 @@ async def release_request(ctx: Context, *, request: IdempotentRequest) -> None:
             RECORD.key == request.key,
             RECORD.done.is_(False),
         )
-        .values(locked_by=None, locked_until=None)
+        .values(done=done, locked_by=None, locked_until=None)
     )
 
 

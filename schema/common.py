@@ -130,7 +130,7 @@ async def mutate(info: Info, run: Callable[[GraphQLContext], Awaitable[R]]) -> R
         run: the operation.
     """
     ctx = info.context
-    request = ctx.idempotency
+    request = await ctx.claim_idempotency()
     if request is None:
         return await run(ctx)
     stamp = request.stamped()

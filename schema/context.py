@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import strawberry
 
 from resolvers.context import Context, Services
+from resolvers.idempotency import IdempotentRequest, claim_request, settle_request
 from resolvers.principal import Principal
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class GraphQLContext(Context):
     ) -> None:
         super().__init__(services, principal, request_id=request_id)
         self.hub = hub
+        self.idempotency_key: str | None = None
+        self.request_hash: str | None = None
+        self.mutations_expected: int | None = None
         self._reauthenticate = reauthenticate
 
     async def current_principal(self) -> Principal | None:
@@ -40,6 +44,26 @@ class GraphQLContext(Context):
         if self._reauthenticate is None:
             return self.principal
         return await self._reauthenticate()
+
+    async def claim_idempotency(self) -> IdempotentRequest | None:
+        """The claim on the request's idempotency key, made before its first mutation.
+
+        Raises:
+            ConflictError, InvalidError: see ``resolvers.idempotency.claim_request``.
+        """
+        key, digest = self.idempotency_key, self.request_hash
+        if self.idempotency is None and key is not None and digest is not None:
+            self.idempotency = await claim_request(
+                self, key=key, request_hash=digest, steps_expected=self.mutations_expected
+            )
+        return self.idempotency
+
+    async def close(self) -> None:
+        """The end of the operation: the snapshot goes back, the idempotency key is settled."""
+        await self.release()
+        request, self.idempotency = self.idempotency, None
+        if request is not None and not request.is_settled:
+            await settle_request(self, request=request)
 
 
 Info = strawberry.Info[GraphQLContext, Any]

@@ -1,0 +1,35 @@
+"""Search, look-up by id, and the executors of the server."""
+
+from typing import Annotated, Any
+
+import strawberry
+
+from models.enums import Executor
+from resolvers import lookup
+from schema.agent import Agent
+from schema.context import GraphQLContext
+from schema.story import Story
+from schema.task import Task
+from schema.workspace import Workspace
+
+
+@strawberry.type(description="What a search found, of each kind the first few, newest first.")
+class SearchResult:
+    """See resolvers.lookup.search."""
+
+    tasks: list[Task] = strawberry.field(description="By title, description or number.")
+    stories: list[Story] = strawberry.field(description="By title or description.")
+    agents: list[Agent] = strawberry.field(description="By name or activity.")
+    workspaces: list[Workspace] = strawberry.field(description="By name or description.")
+
+
+@strawberry.type(description="A program that tasks can be run with.")
+class ExecutorInfo:
+    """See resolvers.lookup.ExecutorFacts."""
+
+    executor: Executor = strawberry.field(description="Its name.")
+    is_available: bool = strawberry.field(description="Whether this server can run it.")
+    is_default: bool = strawberry.field(description="Whether it is taken when none is named.")
+    reason: str | None = strawberry.field(description="What is missing, if it is not available.")
+
+

@@ -1,0 +1,106 @@
+"""The ASGI application: pages, health, GraphQL, and what starts and stops with them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from resolvers.idempotency import release_dead_instance
+from server import pages
+from server.graphql import graphql_app
+from server.health import health_routes
+from server.logs import RequestLog
+from server.metrics import make_metrics
+from server.services import Server, open_server
+from server.settings import Settings
+from workers.supervision import supervised_workers
+
+log = structlog.get_logger("dragoman.server")
+
+
+class _Late:
+    """A route's application that exists once the server is open."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.app is None:
+            await JSONResponse({"error": "starting"}, 503)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The application for a migrated database; its lifespan opens and closes the server.
+
+    ``app.state.server`` is the open ``Server``; ``app.state.shut_down()`` begins the end: streams
+    are closed with a resumable reason, so that no client holds the process back.
+    """
+    metrics = make_metrics(settings)
+    graphql = _Late()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with open_server(settings) as server:
+            app.state.server = server
+            app.state.shut_down = server.hub.close
+            graphql.app = graphql_app(
+                settings,
+                server.services,
+                hub=server.hub,
+                authenticator=server.authenticator,
+                metrics=metrics,
+            )
+            metrics.start()
+            try:
+                await _recover(server)
+                async with supervised_workers(server.services, server.dispatcher):
+                    server.is_ready = True
+                    yield
+                    server.is_ready = False
+                    server.hub.close()
+            finally:
+                metrics.stop()
+                graphql.app = None
+
+    return Starlette(
+        routes=[
+            *pages.routes(settings),
+            *health_routes(),
+            Route("/graphql", graphql),
+            WebSocketRoute("/graphql", graphql),
+        ],
+        middleware=[Middleware(RequestLog, metrics=metrics)],
+        exception_handlers={404: _not_found, 405: _not_allowed},
+        lifespan=lifespan,
+    )
+
+
+async def _recover(server: Server) -> None:
+    """Free what a dead server left locked; only a SQLite database is surely ours alone."""
+    if server.settings.uses_sqlite:
+        await release_dead_instance(server.system(), instance=None)
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    return JSONResponse(
+        {"error": {"code": "NOT_FOUND", "message": f"There is nothing at {request.url.path}"}}, 404
+    )
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    message = f"{request.method} is not possible at {request.url.path}"
+    return JSONResponse(
+        {"error": {"code": "INVALID", "message": message}},
+        405,
+        headers=getattr(error, "headers", None),
+    )
+
+

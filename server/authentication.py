@@ -1,0 +1,72 @@
+"""Who a request comes from: bearer tokens, looked up at most once a second each."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+
+from resolvers.authentication import authenticate, hash_secret
+from resolvers.context import Services
+from resolvers.errors import UnauthenticatedError
+from resolvers.principal import Principal
+from subscriptions.ports import principal_key
+
+CACHE_SECONDS = 1.0
+CACHED_PRINCIPALS = 10_000
+
+
+class Authenticator:
+    """Principals by token, cached for a second and dropped by wake-ups.
+
+    :meth:`forget` is a listener of ``WakeUps``: a revoked token or a changed role counts at once
+    in this process, and as soon as the wake-up arrives (a second at most) in others.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._cache: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
+
+    async def principal(self, token: str) -> Principal:
+        """The principal of a token.
+
+        Raises:
+            UnauthenticatedError: it is not valid.
+        """
+        digest = hash_secret(token)
+        cached = self._cache.get(digest)
+        if cached is not None and cached[0] > time.monotonic():
+            return cached[1]
+        principal = await authenticate(self._services, token)
+        self._cache[digest] = (time.monotonic() + CACHE_SECONDS, principal)
+        self._cache.move_to_end(digest)
+        while len(self._cache) > CACHED_PRINCIPALS:
+            self._cache.popitem(last=False)
+        return principal
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop the principals that wake-up keys name."""
+        changed = {key for key in keys if key.startswith(principal_key(""))}
+        if changed:
+            stale = [d for d, (_, p) in self._cache.items() if principal_key(p.key) in changed]
+            for digest in stale:
+                del self._cache[digest]
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an Authorization header's value; None when there is no such header.
+
+    Raises:
+        UnauthenticatedError: the header is not ``Bearer <token>``.
+    """
+    if authorization is None or not authorization.strip():
+        return None
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError("The Authorization header must be: Bearer <token>")
+    return token.strip()
+
+
+def token_of(headers: Headers) -> str | None:
+    """The bearer token of a request's headers, or None."""
+    return bearer_token(headers.get("authorization"))

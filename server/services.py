@@ -1,0 +1,162 @@
+"""Everything a server process holds open, put together and taken down in order."""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from broadcaster import Broadcast
+
+from models.database import Database, DatabaseOptions
+from resolvers.context import Context, Services
+from resolvers.ports import Limits, Trust
+from resolvers.principal import SYSTEM
+from runner.board_git import BoardGit
+from server.authentication import Authenticator
+from server.secret_keys import load_secret_keys
+from server.security import ArgonPasswords, FernetBox
+from server.settings import Settings
+from subscriptions.backends import backend_from_url
+from subscriptions.hub import Hub
+from subscriptions.log import DatabaseLog
+from subscriptions.wakeups import WakeUps
+from workers.dispatch import RunDispatcher
+
+
+@dataclass(slots=True)
+class Server:
+    """What one process of the server consists of."""
+
+    settings: Settings
+    services: Services
+    hub: Hub
+    wakeups: WakeUps
+    authenticator: Authenticator
+    dispatcher: RunDispatcher
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    is_ready: bool = False
+
+    def system(self) -> Context:
+        """A context of the server's own."""
+        return Context(self.services, SYSTEM)
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of the settings; migrated already."""
+    return Database(
+        settings.database_dsn,
+        DatabaseOptions(
+            synchronous=settings.sqlite_synchronous, writer_wait=settings.writer_wait
+        ),
+    )
+
+
+def make_limits(settings: Settings) -> Limits:
+    """The operations' limits as the settings say."""
+    return Limits(page_size=settings.page_size, page_size_max=settings.max_page_size)
+
+
+def make_trust(settings: Settings) -> Trust:
+    """What the operator allows."""
+    commands = settings.executor_commands
+    default = "CUSTOM" if "CUSTOM" in commands or not commands else next(iter(commands))
+    return Trust(
+        repository_roots=tuple(str(root) for root in settings.repository_roots),
+        allow_local_repositories=settings.allow_local_repositories,
+        allow_agent_commands=settings.allow_agent_commands,
+        executors=commands,
+        default_executor=default,
+        max_concurrent_runs=settings.max_concurrent_runs,
+    )
+
+
+class _NobodyWaits:
+    """Wake-ups and dispatch of the command line, which lives beside a running server.
+
+    That server finds what was written by its own tick, a second later at most.
+    """
+
+    def events(self, stream_ids: object) -> None: ...
+
+    def run_output(self, run_id: str) -> None: ...
+
+    def principal(self, principal_key: str) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def stop(self, run_id: str) -> None: ...
+
+
+@asynccontextmanager
+async def command_line_context(settings: Settings) -> AsyncIterator[Context]:
+    """A system context for one command, beside a running server or without one."""
+    database = open_database(settings)
+    nobody = _NobodyWaits()
+    try:
+        yield Context(
+            Services(
+                database=database,
+                wakeups=nobody,
+                dispatcher=nobody,
+                clock=lambda: datetime.now(UTC),
+                passwords=ArgonPasswords(),
+                secrets=FernetBox(load_secret_keys(settings)),
+                git=BoardGit(),
+                limits=make_limits(settings),
+                trust=make_trust(settings),
+                instance="command line",
+            ),
+            SYSTEM,
+        )
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def migrated_command_line_context(settings: Settings) -> AsyncIterator[Context]:
+    """A system context for one command; the database is brought to the newest shape first."""
+    from server.migrations import migrate
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    await migrate(settings.database_dsn)
+    async with command_line_context(settings) as ctx:
+        yield ctx
+
+
+@asynccontextmanager
+async def open_server(settings: Settings) -> AsyncIterator[Server]:
+    """Open everything a server needs, on a migrated database; close it in reverse order.
+
+    Runs are left running: the next server adopts them.
+    """
+    async with AsyncExitStack() as stack:
+        database = open_database(settings)
+        stack.push_async_callback(database.close)
+        hub = Hub(DatabaseLog(database))
+        stack.push_async_callback(hub.aclose)
+        broadcast = Broadcast(backend=backend_from_url(settings.broadcast_dsn))
+        await broadcast.connect()
+        stack.push_async_callback(broadcast.disconnect)
+        wakeups = WakeUps(broadcast, listeners=[hub.wake])
+        dispatcher = RunDispatcher(settings)
+        services = Services(
+            database=database,
+            wakeups=wakeups,
+            dispatcher=dispatcher,
+            clock=lambda: datetime.now(UTC),
+            passwords=ArgonPasswords(),
+            secrets=FernetBox(load_secret_keys(settings)),
+            git=BoardGit(),
+            limits=make_limits(settings),
+            trust=make_trust(settings),
+            instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        )
+        authenticator = Authenticator(services)
+        wakeups.add_listener(authenticator.forget)
+        await wakeups.start()
+        stack.push_async_callback(wakeups.stop)
+        server = Server(settings, services, hub, wakeups, authenticator, dispatcher)
+        yield server

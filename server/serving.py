@@ -1,0 +1,166 @@
+"""``dragoman serve``: migrate, make the first user, listen, say so, and end without harm."""
+
+import asyncio
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+
+from server.app import create_app
+from server.logs import configure_logging
+from server.migrations import HEAD, NewerDatabaseError, migrate
+from server.services import command_line_context
+from server.settings import Settings
+
+log = structlog.get_logger("dragoman.server")
+
+KEEP_ALIVE_SECONDS = 130
+"""Idle HTTP connections are kept this long: real clients reuse them after two minutes."""
+WEBSOCKET_BYTES = 1 << 20
+
+
+class DataFolderInUseError(Exception):
+    """Another server uses this data folder."""
+
+
+def serve_forever(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; the process's exit code."""
+    configure_logging(settings)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _sole_user_of(settings):
+            return asyncio.run(_serve(settings), loop_factory=_loop_factory())
+    except (DataFolderInUseError, NewerDatabaseError, OSError) as error:
+        print(f"dragoman: {error}", file=sys.stderr)
+        return 1
+
+
+def _loop_factory() -> Any:
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _sole_user_of(settings: Settings) -> Iterator[None]:
+    """Hold the lock that keeps a second server off a SQLite database and its run folders.
+
+    Raises:
+        DataFolderInUseError: another process holds it.
+    """
+    if not settings.uses_sqlite:
+        yield
+        return
+    path = settings.data_dir / "server.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataFolderInUseError(
+                f"{settings.data_dir} is in use by another server; with SQLite there can be one"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _serve(settings: Settings) -> int:
+    before = await migrate(settings.database_dsn)
+    if before != HEAD:
+        log.info("migrated", before=before, revision=HEAD)
+    token = await _first_user(settings)
+    app = create_app(settings)
+    server = _Uvicorn(_uvicorn_config(settings, app), app=app, settings=settings, token=token)
+    await server.serve()
+    return 0 if server.started else 1
+
+
+async def _first_user(settings: Settings) -> str | None:
+    """Make ``owner`` if there is no user yet; the token of the first one, else None."""
+    from resolvers.errors import ConflictError
+    from resolvers.users import create_first_user
+
+    async with command_line_context(settings) as ctx:
+        try:
+            _user, created = await create_first_user(ctx)
+        except ConflictError:
+            return None
+    return created.secret
+
+
+def _uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
+    from subscriptions.transports.uvicorn_protocols import (
+        AbortableHttpProtocol,
+        AbortableWebSocketProtocol,
+    )
+
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=AbortableHttpProtocol,
+        ws=AbortableWebSocketProtocol,
+        ws_max_size=WEBSOCKET_BYTES,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies) or None,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.shutdown_grace) or None,
+        lifespan="on",
+    )
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that says when it is ready, and ends streams before it waits for requests."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, app: Any, settings: Settings, token: str | None
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._token = token
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, then tell where."""
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            self._announce()
+
+    def _announce(self) -> None:
+        address = self._address()
+        if self._token is not None:
+            sys.stderr.write(
+                "\n  First start: the user 'owner' was created. The token, shown only this once:\n"
+                f"\n    {self._token}\n\n"
+                f"  Open {address}/graphiql and put it into the field at the top.\n"
+                "  A lost one is replaced by: dragoman token create --user owner\n\n"
+            )
+            sys.stderr.flush()
+        print(f"Dragoman is ready: {address}", flush=True)
+
+    def _address(self) -> str:
+        host, port = self._settings.host, self._settings.port
+        for server in self.servers:
+            for sock in server.sockets:
+                port = sock.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}"
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """On the first signal, close streams with a resumable reason; then end as usual."""
+        shut_down = getattr(self._app.state, "shut_down", None)
+        if shut_down is not None:
+            asyncio.get_event_loop().call_soon_threadsafe(shut_down)
+        super().handle_exit(sig, frame)
+
+
