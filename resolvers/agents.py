@@ -22,7 +22,7 @@ from resolvers.errors import (
 )
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
-from resolvers.task_queries import bounded, text_condition
+from resolvers.task_queries import bounded, text_contains
 from resolvers.task_runs import end_run
 from resolvers.tasks import check_version
 from resolvers.validation import Unset
@@ -110,7 +110,7 @@ async def list_agents(
         finished = sa.and_(AGENT.parent_name.is_not(None), AGENT.status.in_(FINISHED))
         statement = statement.where(finished if chosen.finished_children else sa.not_(finished))
     if chosen.search is not None and chosen.search.strip():
-        statement = statement.where(text_condition(chosen.search.strip(), AGENT.name, AGENT.role))
+        statement = statement.where(text_contains(chosen.search.strip(), AGENT.name, AGENT.role))
     order = [Order(AGENT.name), Order(AGENT.id)]
     return await read_page(ctx, Agent, statement, order=order, page=page or PageArguments())
 

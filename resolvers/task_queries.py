@@ -272,14 +272,14 @@ def text_search(
     Raises:
         InvalidError: more than 500 characters.
     """
-    found = text_condition(words, *texts)
+    found = text_contains(words, *texts)
     digits = words.removeprefix("#")
     if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
         return sa.or_(found, number == int(digits))
     return found
 
 
-def text_condition(words: str, *texts: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+def text_contains(words: str, *texts: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """SQL: one of the texts contains the words, in any case.
 
     Both spellings are compared, because SQLite folds the case of ASCII letters only.
