@@ -4,16 +4,14 @@ Tools that an agent starts see its environment, and print it. So nothing of the 
 on but a short list of harmless names, and never one of its own settings.
 """
 
-import contextlib
 import os
 import re
-import shutil
-import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from runner.folder import remove_tree
 from runner.processes import RUN_TAG
 
 ALLOWED_NAMES = (
@@ -118,22 +116,4 @@ def remove_temporary_folder(path: Path) -> bool:
     """
     if not path.name.startswith(_TEMPORARY_PREFIX) or path.is_symlink():
         return False
-    for attempt in range(2):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return True
-        if attempt == 0:
-            _open_up(path)
-    return False
-
-
-def _open_up(path: Path) -> None:
-    """Give ourselves back the folders that an agent closed."""
-    with contextlib.suppress(OSError):
-        path.chmod(stat.S_IRWXU)
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            below = Path(folder) / name
-            with contextlib.suppress(OSError):
-                if not below.is_symlink():
-                    below.chmod(stat.S_IRWXU)
+    return remove_tree(path)

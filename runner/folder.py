@@ -4,10 +4,12 @@ The folder belongs to the user the server runs as and is closed to everybody els
 0600): it holds the agent's credentials until the agent has started, and its whole output.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -210,3 +212,26 @@ def is_locked(folder: RunFolder) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def remove_tree(path: Path) -> bool:
+    """Delete a folder with everything in it, also folders an agent closed to us; blocking.
+
+    Links are deleted, not followed. False where something is left; a missing folder is no failure.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        _open_up(path)
+        shutil.rmtree(path, ignore_errors=True)
+    return not os.path.lexists(path)
+
+
+def _open_up(path: Path) -> None:
+    """Give ourselves back the folders that an agent closed."""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and not folder.is_symlink():
+                folder.chmod(stat.S_IRWXU)
+                folders.extend(folder.iterdir())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -120,3 +121,63 @@ async def start_run(tmp_path: Path) -> AsyncIterator[StartRun]:
         if is_alive(process):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+
+
+_IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+
+
+class GitRepository:
+    """A real repository, driven by the real program as its owner would."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def git(self, *arguments: str, cwd: Path | None = None, check: bool = True) -> str:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "protocol.file.allow",
+            "GIT_CONFIG_VALUE_0": "always",
+            **{
+                f"GIT_{role}_{what}": "owner@example.org"
+                for role in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
+        }
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd or self.path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert result.returncode == 0 or not check, result.stderr
+        return result.stdout.strip()
+
+    def write(self, files: dict[str, str], *, cwd: Path | None = None) -> None:
+        for name, content in files.items():
+            path = (cwd or self.path) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    def commit(self, files: dict[str, str], message: str = "change") -> str:
+        self.write(files)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> GitRepository:
+    """A repository with one commit on ``main``, which is checked out."""
+    path = tmp_path / "project"
+    path.mkdir()
+    repository = GitRepository(path)
+    repository.git("init", "--quiet", "--initial-branch=main")
+    repository.commit({"README.md": "one\ntwo\nthree\n", "src/app.py": "print(1)\n"}, "begin")
+    return repository

@@ -1,0 +1,112 @@
+"""Git for the runner: ``from runner import git``, then ``git.merge(…)``.
+
+Every command runs hardened against what a repository or an agent may have put into it; see
+``runner.git.command``. Filters are switched off with everything else that runs programs, so files
+kept by Git LFS stay pointers.
+"""
+
+from runner.git.commits import (
+    Commit,
+    Diff,
+    DiffStat,
+    FileStat,
+    commit_all,
+    diff,
+    diff_stat,
+    find_merge_base,
+)
+from runner.git.errors import (
+    GitCommandError,
+    GitError,
+    GitMissingError,
+    GitOutputLimitError,
+    GitTimeoutError,
+    InvalidNameError,
+    MergeConflictError,
+    NotARepositoryError,
+    TargetDirtyError,
+    TargetMovedError,
+    UnknownRevisionError,
+    UnsafeRepositoryError,
+    WorktreeConflictError,
+    WorktreeMovedError,
+)
+from runner.git.merges import Merge, is_merged, merge
+from runner.git.names import (
+    Identity,
+    check_branch_name,
+    check_url,
+    valid_branch_name,
+)
+from runner.git.repository import (
+    Probe,
+    Repository,
+    clone,
+    fetch,
+    find_commit,
+    get_branch_commit,
+    get_commit,
+    get_repository,
+    is_repository,
+    probe,
+)
+from runner.git.worktrees import (
+    Checkout,
+    Worktree,
+    delete_branch,
+    ensure_worktree,
+    get_worktree,
+    list_worktrees,
+    prune_worktrees,
+    remove_worktree,
+)
+
+__all__ = [
+    "Checkout",
+    "Commit",
+    "Diff",
+    "DiffStat",
+    "FileStat",
+    "GitCommandError",
+    "GitError",
+    "GitMissingError",
+    "GitOutputLimitError",
+    "GitTimeoutError",
+    "Identity",
+    "InvalidNameError",
+    "Merge",
+    "MergeConflictError",
+    "NotARepositoryError",
+    "Probe",
+    "Repository",
+    "TargetDirtyError",
+    "TargetMovedError",
+    "UnknownRevisionError",
+    "UnsafeRepositoryError",
+    "Worktree",
+    "WorktreeConflictError",
+    "WorktreeMovedError",
+    "check_branch_name",
+    "check_url",
+    "clone",
+    "commit_all",
+    "delete_branch",
+    "diff",
+    "diff_stat",
+    "ensure_worktree",
+    "fetch",
+    "find_commit",
+    "find_merge_base",
+    "get_branch_commit",
+    "get_commit",
+    "get_repository",
+    "get_worktree",
+    "is_merged",
+    "is_repository",
+    "list_worktrees",
+    "merge",
+    "probe",
+    "prune_worktrees",
+    "remove_worktree",
+    "valid_branch_name",
+]
