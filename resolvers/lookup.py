@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from models import Agent, Run, Sprint, Story, Task, Workspace, table_of
+from models import Agent, Sprint, Story, Task, Workspace, table_of
 from models.enums import Executor, Permission
 from models.transaction import select_all
 from resolvers import validation as check

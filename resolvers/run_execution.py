@@ -56,14 +56,14 @@ async def claim_run(
         ctx: the system's.
         host: this machine's name, kept with the run: only there its processes can be found again.
         executors: what this server can start.
-        maximum: how many managed runs may execute in all.
+        maximum: how many managed runs may execute on this host.
 
     Returns:
         The claimed run, RUNNING, its task IN_PROGRESS; None when nothing is ready.
     """
     executing = await ctx.transaction.scalar(
         sa.select(sa.func.count()).where(
-            RUN.managed.is_(True), RUN.status.in_(sorted(RUN_EXECUTING))
+            RUN.managed.is_(True), RUN.status.in_(sorted(RUN_EXECUTING)), RUN.host == host
         )
     )
     if executing >= maximum:
@@ -363,8 +363,16 @@ async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
     )
 
 
-async def executing_runs(ctx: Context, *, host: str | None = None) -> list[Run]:
-    """Managed runs that count as executing, on one host or on all, oldest first."""
+async def executing_runs(
+    ctx: Context, *, host: str | None = None, lease_ended: bool = False
+) -> list[Run]:
+    """Managed runs that count as executing, oldest first.
+
+    Args:
+        ctx: the system's.
+        host: only of this host.
+        lease_ended: only those whose server has not renewed its lease in time.
+    """
     statement = (
         select_all(Run)
         .where(RUN.managed.is_(True), RUN.status.in_(sorted(RUN_EXECUTING)))
@@ -372,7 +380,16 @@ async def executing_runs(ctx: Context, *, host: str | None = None) -> list[Run]:
     )
     if host is not None:
         statement = statement.where(RUN.host == host)
+    if lease_ended:
+        statement = statement.where(RUN.lease_expires_at < ctx.now)
     return await (await ctx.reader()).records(Run, statement)
+
+
+async def stops_requested(ctx: Context, *, run_ids: list[str]) -> list[str]:
+    """Those of the runs that somebody has asked to stop."""
+    return await (await ctx.reader()).scalars(
+        sa.select(RUN.id).where(RUN.id.in_(run_ids), RUN.stop_requested_at.is_not(None))
+    )
 
 
 @step

@@ -56,7 +56,6 @@ def create_app(settings: Settings) -> Starlette:
                 server.services,
                 hub=server.hub,
                 authenticator=server.authenticator,
-                metrics=metrics,
             )
             metrics.start()
             try:
@@ -102,5 +101,3 @@ async def _not_allowed(request: Request, error: Exception) -> Response:
         405,
         headers=getattr(error, "headers", None),
     )
-
-

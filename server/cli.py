@@ -168,15 +168,11 @@ def create_user(
 @workspace_app.command("create")
 def create_workspace(
     name: Annotated[str, typer.Argument(help="Name for people.")],
-    path: Annotated[
-        Path | None, typer.Option(help="A git repository on this machine.")
-    ] = None,
+    path: Annotated[Path | None, typer.Option(help="A git repository on this machine.")] = None,
     repository: Annotated[
         str | None, typer.Option(help="Where the repository can be cloned from.")
     ] = None,
-    owner: Annotated[
-        str | None, typer.Option(help="A user who becomes its admin.")
-    ] = None,
+    owner: Annotated[str | None, typer.Option(help="A user who becomes its admin.")] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -196,9 +192,7 @@ def create_workspace(
                 repository_url=repository,
             )
             if user is not None:
-                await add_member(
-                    ctx, workspace_id=workspace.id, user_id=user.id, role=Role.ADMIN
-                )
+                await add_member(ctx, workspace_id=workspace.id, user_id=user.id, role=Role.ADMIN)
             return workspace.id
 
     print(_run(work()))
@@ -207,9 +201,7 @@ def create_workspace(
 @token_app.command("create")
 def create_token(
     user: Annotated[str, typer.Option(help="Whose token.")],
-    workspace: Annotated[
-        str | None, typer.Option(help="Bind it to one workspace, by id.")
-    ] = None,
+    workspace: Annotated[str | None, typer.Option(help="Bind it to one workspace, by id.")] = None,
     dialect: Annotated[
         str | None,
         typer.Option(help="viban, viben, toban, claude_cli_web_ui or posthog; absent: native."),

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import structlog
 from graphql import FieldNode, OperationDefinitionNode
 from graphql import OperationType as GraphQLOperationType
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -30,7 +29,6 @@ from server.limits.operation import find_operation
 from server.limits.schema import LimitedSchema
 from server.limits.view import LimitedGraphQL
 from server.logs import bind_operation, request_id_of
-from server.metrics import Metrics
 from server.settings import Settings
 from subscriptions.hub import Hub
 from subscriptions.transports.asgi import DragomanGraphQL
@@ -43,11 +41,10 @@ log = structlog.get_logger("dragoman.graphql")
 class Connection:
     """A WebSocket connection: each of its operations gets a context of its own."""
 
-    headers: Headers
     request_id: str
     connection_params: Mapping[str, Any] | None = None
     token: str | None = None
-    state: dict[str, Any] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 class OperationLifecycle(SchemaExtension):
@@ -126,82 +123,90 @@ class GraphQLApp(LimitedGraphQL[Any, Any], DragomanGraphQL):
     """Limited requests over resumable transports."""
 
 
+@dataclass(slots=True)
+class ContextFactory:
+    """Makes the contexts of requests, of WebSocket connections and of their operations."""
+
+    services: Services
+    hub: Hub
+    authenticator: Authenticator
+
+    async def of_request(
+        self, request: Request | WebSocket, _response: Response | WebSocket
+    ) -> GraphQLContext | Connection:
+        """The context of an HTTP request, or what is known of a connection at its handshake."""
+        request_id = request_id_of(request.scope)
+        token = token_of(request.headers)
+        if isinstance(request, WebSocket):
+            return Connection(request_id, token=token, state=request.scope["state"])
+        ctx = await self._make(token, request_id, request.scope["state"])
+        ctx.idempotency_key = request.headers.get("idempotency-key")
+        return ctx
+
+    async def on_connect(
+        self, connection: Connection, params: Mapping[str, Any]
+    ) -> dict[str, object] | None:
+        """Authenticate a connection; a token of ``connection_init`` wins over a header's."""
+        given = params.get("authorization", params.get("Authorization"))
+        if given is not None and not isinstance(given, str):
+            raise UnauthenticatedError("authorization must be a text")
+        connection.token = bearer_token(given) or connection.token
+        await self.of_operation(connection)
+        return None
+
+    async def of_operation(self, connection: Connection) -> GraphQLContext:
+        """The context of one operation of a connection."""
+        return await self._make(connection.token, connection.request_id, connection.state)
+
+    async def _make(
+        self, token: str | None, request_id: str, state: dict[str, Any]
+    ) -> GraphQLContext:
+        async def authenticate() -> Principal | None:
+            return None if token is None else await self.authenticator.principal(token)
+
+        principal = await authenticate()
+        if principal is not None:
+            state["principal_id"] = principal.key
+        return GraphQLContext(
+            self.services,
+            principal,
+            request_id=request_id,
+            hub=self.hub,
+            reauthenticate=authenticate,
+        )
+
+
 def graphql_app(
     settings: Settings,
     services: Services,
     *,
     hub: Hub,
     authenticator: Authenticator,
-    metrics: Metrics,
     schema: LimitedSchema | None = None,
 ) -> ASGIApp:
     """The ASGI application at ``/graphql``."""
-
-    def make_context(principal: Principal | None, token: str | None, request_id: str) -> Any:
-        async def reauthenticate() -> Principal | None:
-            return None if token is None else await authenticator.principal(token)
-
-        return GraphQLContext(
-            services,
-            principal,
-            request_id=request_id,
-            hub=hub,
-            reauthenticate=reauthenticate,
-        )
-
-    async def get_context(
-        request: Request | WebSocket, _response: Response | WebSocket
-    ) -> GraphQLContext | Connection:
-        request_id = request_id_of(request.scope)
-        token = token_of(request.headers)
-        if isinstance(request, WebSocket):
-            return Connection(
-                request.headers, request_id, token=token, state=request.scope["state"]
-            )
-        principal = None if token is None else await authenticator.principal(token)
-        if principal is not None:
-            request.scope["state"]["principal_id"] = principal.key
-        ctx: GraphQLContext = make_context(principal, token, request_id)
-        ctx.idempotency_key = request.headers.get("idempotency-key")
-        return ctx
-
-    async def on_connect(
-        connection: Connection, params: Mapping[str, Any]
-    ) -> dict[str, object] | None:
-        given = params.get("authorization", params.get("Authorization"))
-        if given is not None and not isinstance(given, str):
-            raise UnauthenticatedError("authorization must be a text")
-        connection.token = bearer_token(given) or connection.token
-        if connection.token is not None:
-            principal = await authenticator.principal(connection.token)
-            if connection.state is not None:
-                connection.state["principal_id"] = principal.key
-        return None
-
-    async def operation_context(connection: Connection) -> GraphQLContext:
-        token = connection.token
-        principal = None if token is None else await authenticator.principal(token)
-        ctx: GraphQLContext = make_context(principal, token, connection.request_id)
-        return ctx
-
-    def principal_key(context: Any) -> str:
-        principal = getattr(context, "principal", None)
-        return principal.key if principal else "anonymous"
-
-    del metrics
+    contexts = ContextFactory(services, hub, authenticator)
+    limits = TransportLimits(operations_per_connection=settings.max_subscriptions)
     app = GraphQLApp(
         schema or build_schema(settings),
-        limiter=ConcurrencyLimiter(
-            ConcurrencyLimits(per_key=settings.max_concurrent_operations)
+        limiter=ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations)),
+        stream_limiter=ConcurrencyLimiter(
+            ConcurrencyLimits(
+                running=settings.max_streams, waiting=0, total_running=limits.connections
+            )
         ),
-        stream_limiter=ConcurrencyLimiter(ConcurrencyLimits(per_key=settings.max_streams)),
-        principal_key=principal_key,
-        context_getter=get_context,
-        on_connect=on_connect,
-        operation_context=operation_context,
-        limits=TransportLimits(operations_per_connection=settings.max_subscriptions),
+        principal_key=_principal_key,
+        context_getter=contexts.of_request,
+        on_connect=contexts.on_connect,
+        operation_context=contexts.of_operation,
+        limits=limits,
         graphql_ide=None,
     )
     guarded = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
     policy = OriginPolicy(settings.allowed_origins)
     return OriginGuard(guarded, policy=policy, safe_methods_too=True)
+
+
+def _principal_key(context: Any) -> str:
+    principal = getattr(context, "principal", None)
+    return principal.key if principal else "anonymous"

@@ -15,6 +15,7 @@ from resolvers.context import Context, Services
 from resolvers.ports import Limits, Trust
 from resolvers.principal import SYSTEM
 from runner.board_git import BoardGit
+from runner.configuration import ExecutorSettings, RunnerSettings
 from server.authentication import Authenticator
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
@@ -48,9 +49,7 @@ def open_database(settings: Settings) -> Database:
     """The database of the settings; migrated already."""
     return Database(
         settings.database_dsn,
-        DatabaseOptions(
-            synchronous=settings.sqlite_synchronous, writer_wait=settings.writer_wait
-        ),
+        DatabaseOptions(synchronous=settings.sqlite_synchronous, writer_wait=settings.writer_wait),
     )
 
 
@@ -70,6 +69,34 @@ def make_trust(settings: Settings) -> Trust:
         executors=commands,
         default_executor=default,
         max_concurrent_runs=settings.max_concurrent_runs,
+    )
+
+
+def make_runner_settings(settings: Settings) -> RunnerSettings:
+    """Folders and limits of this server's runs."""
+    root = settings.data_dir.absolute()
+    return RunnerSettings(
+        runs_root=root / "runs",
+        worktrees_root=settings.worktrees.absolute(),
+        repositories_root=root / "repositories",
+        heartbeat=root / "heartbeat",
+        host=socket.gethostname(),
+        executors={
+            name: ExecutorSettings(
+                tuple(c.argv),
+                {key: value.get_secret_value() for key, value in c.env.items()},
+                tuple(c.pass_env),
+            )
+            for name, c in settings.executor_commands.items()
+        },
+        max_concurrent=settings.max_concurrent_runs,
+        time_limit=settings.run_time_limit,
+        silence_limit=settings.run_silence_limit,
+        start_limit=settings.run_start_limit,
+        output_limit=settings.run_output_limit,
+        stop_grace=settings.run_stop_grace,
+        orphan_after=settings.run_orphan_after,
+        allow_local_clones=settings.allow_local_repositories,
     )
 
 
@@ -141,7 +168,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
         await broadcast.connect()
         stack.push_async_callback(broadcast.disconnect)
         wakeups = WakeUps(broadcast, listeners=[hub.wake])
-        dispatcher = RunDispatcher(settings)
+        dispatcher = RunDispatcher(make_runner_settings(settings), sole=settings.uses_sqlite)
         services = Services(
             database=database,
             wakeups=wakeups,

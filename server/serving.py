@@ -34,7 +34,8 @@ def serve_forever(settings: Settings) -> int:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _sole_user_of(settings):
-            return asyncio.run(_serve(settings), loop_factory=_loop_factory())
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(_serve(settings))
     except (DataFolderInUseError, NewerDatabaseError, OSError) as error:
         print(f"dragoman: {error}", file=sys.stderr)
         return 1
@@ -162,5 +163,3 @@ class _Uvicorn(uvicorn.Server):
         if shut_down is not None:
             asyncio.get_event_loop().call_soon_threadsafe(shut_down)
         super().handle_exit(sig, frame)
-
-

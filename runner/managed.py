@@ -1,0 +1,367 @@
+"""One managed run on this server, from its claim to its end: claim → effect → settle.
+
+Everything that must survive the server's death is in the run's row or in its folder, so a run can
+be taken up at any point: before the start, while it executes, after it ended unseen.
+"""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.enums import RunStatus
+from resolvers.context import Context
+from resolvers.errors import ConflictError, UnavailableError
+from resolvers.run_execution import ClaimedRun, RunOutcome, finish_run, record_launch
+from runner import git
+from runner.configuration import RunnerSettings
+from runner.ending import Outcome, OutcomeStatus, StopCause
+from runner.environment import (
+    EnvironmentRefusedError,
+    build_environment,
+    create_temporary_folder,
+    remove_temporary_folder,
+)
+from runner.executors.base import (
+    Executor,
+    ExecutorSettingsError,
+    Launch,
+    LaunchRefusedError,
+    RunSpec,
+)
+from runner.folder import (
+    Limits,
+    RunFolder,
+    RunFolderError,
+    SupervisorSpec,
+    create_run_folder,
+    open_run_folder,
+    remove_tree,
+    write_launch_files,
+)
+from runner.following import Follower
+from runner.launch import Alive, Exited, Lost, StartFailedError, inspect, start
+from runner.prompts import make_prompt
+from runner.stopping import StopLadder, stop_tree
+from runner.workplace import NoWorkplaceError, Workplace, prepare_workplace, reopen_workplace
+
+log = structlog.get_logger("dragoman.runs")
+
+LOOK_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+REFUSALS = (
+    NoWorkplaceError,
+    ExecutorSettingsError,
+    LaunchRefusedError,
+    EnvironmentRefusedError,
+    RunFolderError,
+    git.GitError,
+    OSError,
+    KeyError,
+)
+"""What keeps a run from starting for a reason its user can do something about."""
+
+
+class LeaseLostError(Exception):
+    """Another server has taken the run over; this one leaves it alone."""
+
+
+@dataclass(slots=True)
+class ManagedRun:
+    """A run that is this server's to execute."""
+
+    system: Context
+    settings: RunnerSettings
+    claimed: ClaimedRun
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _cause: StopCause | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.claimed.run.id
+
+    def request_stop(self) -> None:
+        """End the run; the intent is in its row already. Repeating does nothing."""
+        self._end_because(StopCause.USER)
+
+    def _end_because(self, cause: StopCause) -> None:
+        if self._cause is None:
+            self._cause = cause
+        self._stop.set()
+
+    async def execute(self) -> None:
+        """Start a claimed run and see it to its end."""
+        try:
+            executor = self.settings.make_executor(self.claimed.run.executor)
+            workplace = await prepare_workplace(self.settings, self.claimed)
+            folder = await self._launch(executor, workplace)
+        except (StartFailedError, TimeoutError) as error:
+            await self._settle(Outcome(OutcomeStatus.FAILED, "start_failed", str(error)), {})
+            return
+        except REFUSALS as error:
+            text = "The executor is not configured" if isinstance(error, KeyError) else str(error)
+            await self._settle(Outcome(OutcomeStatus.FAILED, "not_started", text), {})
+            return
+        await self._follow(executor, workplace, folder)
+
+    async def take_up(self) -> None:
+        """Go on with a run of a former server: follow it, or judge how it ended."""
+        folder = self._find_folder()
+        try:
+            executor = self.settings.make_executor(self.claimed.run.executor)
+        except (KeyError, ExecutorSettingsError) as error:
+            executor = None
+            log.warning("executor is gone", run_id=self.run_id, error=str(error))
+        if folder is None or executor is None:
+            if folder is not None:
+                await self._end_processes(folder)
+            text = "The run was interrupted before its processes were started"
+            await self._settle(Outcome(OutcomeStatus.FAILED, "interrupted", text), {})
+            return
+        if self.claimed.run.stop_requested_at is not None:
+            self.request_stop()
+        await self._follow(executor, await reopen_workplace(self.claimed), folder)
+
+    def _find_folder(self) -> RunFolder | None:
+        path = self.claimed.run.process.get("folder")
+        if not path:
+            return None
+        try:
+            return open_run_folder(Path(path))
+        except RunFolderError:
+            return None
+
+    # --- start ---
+
+    async def _launch(self, executor: Executor, workplace: Workplace) -> RunFolder:
+        claimed, settings = self.claimed, self.settings
+        path = settings.runs_root / self.run_id / str(claimed.token)
+        folder = await asyncio.to_thread(create_run_folder, path)
+        temporary = await asyncio.to_thread(create_temporary_folder)
+        launch = executor.build(
+            RunSpec(
+                run_id=self.run_id,
+                prompt=make_prompt(claimed.run, claimed.task),
+                worktree=workplace.worktree.path,
+                branch=workplace.worktree.branch,
+                files=folder.files,
+                task_id=claimed.run.task_id,
+                model=claimed.run.model,
+                resume_session=claimed.run.session_id,
+            )
+        )
+        stdin = await asyncio.to_thread(
+            write_launch_files, folder, stdin=launch.stdin_text, files=launch.files
+        )
+        spec = self._spec(launch, workplace, stdin=stdin, temporary=temporary)
+        await self._record(folder, workplace, temporary)
+        await start(folder, spec)
+        return folder
+
+    def _spec(
+        self, launch: Launch, workplace: Workplace, *, stdin: str | None, temporary: Path
+    ) -> SupervisorSpec:
+        settings, run = self.settings, self.claimed.run
+        configured = settings.executors[run.executor]
+        return SupervisorSpec(
+            run_id=self.run_id,
+            argv=launch.argv,
+            cwd=str(workplace.worktree.path),
+            env=build_environment(
+                os.environ,
+                run_id=self.run_id,
+                temporary=temporary,
+                pass_through=configured.pass_env,
+                extras=launch.env,
+            ),
+            stdin=stdin,
+            heartbeat=str(settings.heartbeat),
+            limits=Limits(
+                max_seconds=min(run.timeout_seconds or settings.time_limit, settings.time_limit),
+                max_output_bytes=settings.output_limit,
+                orphan_after=settings.orphan_after,
+                interrupt_seconds=settings.stop_grace,
+                terminate_seconds=settings.stop_grace,
+            ),
+        )
+
+    async def _record(self, folder: RunFolder, workplace: Workplace, temporary: Path) -> None:
+        """Keep where the processes will be found, before there are any."""
+        run = await self._insist(
+            lambda: record_launch(
+                self.system,
+                run_id=self.run_id,
+                token=self.claimed.token,
+                process={
+                    "folder": str(folder.path),
+                    "temporary": str(temporary),
+                    "repository": str(workplace.worktree.repository.path),
+                },
+                branch=workplace.worktree.branch,
+                base_branch=workplace.base_branch,
+                base_commit=workplace.base_commit,
+                worktree_path=str(workplace.worktree.path),
+                stdout_offset=0,
+                stderr_offset=0,
+            )
+        )
+        self.claimed = ClaimedRun(
+            run, self.claimed.task, self.claimed.workspace, self.claimed.token
+        )
+
+    # --- execution ---
+
+    async def _follow(
+        self, executor: Executor, workplace: Workplace | None, folder: RunFolder
+    ) -> None:
+        follower = Follower(self.system, self.claimed.run, self.claimed.token, folder, executor)
+        stopping: asyncio.Task[None] | None = None
+        try:
+            while True:
+                state = await inspect(folder, run_id=self.run_id)
+                await self._insist(follower.read)
+                if not isinstance(state, Alive):
+                    break
+                self._check_limits(follower)
+                if self._stop.is_set() and stopping is None:
+                    stopping = asyncio.create_task(self._end_processes(folder))
+                await self._wait_a_moment(stopped=stopping is not None)
+        finally:
+            if stopping is not None:
+                await asyncio.shield(stopping)
+        await self._insist(follower.drain)
+        await self._end_processes(folder)
+        await self._judge(executor, workplace, folder, follower, state)
+
+    async def _wait_a_moment(self, *, stopped: bool) -> None:
+        if stopped:
+            await asyncio.sleep(LOOK_SECONDS)
+            return
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    def _check_limits(self, follower: Follower) -> None:
+        silent = time.monotonic() - follower.last_output
+        if not follower.has_output and silent > self.settings.start_limit:
+            self._end_because(StopCause.NO_START)
+        elif silent > self.settings.silence_limit:
+            self._end_because(StopCause.SILENCE)
+
+    async def _end_processes(self, folder: RunFolder) -> None:
+        """Up the ladder until no process of the run is left."""
+        from runner.processes import read_identity
+
+        identity = await asyncio.to_thread(read_identity, folder, run_id=self.run_id)
+        grace = self.settings.stop_grace
+        report = await stop_tree(
+            identity, ladder=StopLadder(interrupt_seconds=grace, terminate_seconds=grace)
+        )
+        if not report.clean:
+            log.error("processes survive", run_id=self.run_id, pids=str(report.survivors))
+
+    # --- end ---
+
+    async def _judge(
+        self,
+        executor: Executor,
+        workplace: Workplace | None,
+        folder: RunFolder,
+        follower: Follower,
+        state: Exited | Lost,
+    ) -> None:
+        if isinstance(state, Exited):
+            outcome = executor.classify(state.exit, follower.facts, stop=self._cause)
+            code = state.exit.exit_code
+            exit_code = code if code is not None else -(state.exit.signal or 0) or None
+        elif self._cause is StopCause.USER:
+            outcome, exit_code = Outcome(OutcomeStatus.CANCELLED, "user"), None
+        else:
+            text = "The run was interrupted: its supervisor is gone without an exit code"
+            outcome, exit_code = Outcome(OutcomeStatus.FAILED, "interrupted", text), None
+        facts: dict[str, Any] = {}
+        if workplace is not None and outcome.status is not OutcomeStatus.FAILED:
+            try:
+                facts = await self._commit(workplace, follower)
+            except (git.GitError, OSError) as error:
+                text = f"The changes could not be committed: {error}"
+                outcome = Outcome(OutcomeStatus.FAILED, "commit_failed", text)
+        if outcome.error is not None and (words := follower.last_words()):
+            outcome = Outcome(outcome.status, outcome.reason, f"{outcome.error}\n\n{words}")
+        await self._settle(outcome, facts, exit_code=exit_code)
+        await asyncio.to_thread(self._tidy, folder)
+
+    async def _commit(self, workplace: Workplace, follower: Follower) -> dict[str, Any]:
+        worktree = workplace.worktree
+        task = self.claimed.task
+        message = f"{task.title}\n\nTask: #{task.number}" if task else f"Run {self.run_id}"
+        made = await git.commit_all(
+            worktree, message=f"{message}\nRun: {self.run_id}\n", author=self.settings.author
+        )
+        head = await git.get_branch_commit(worktree.repository, worktree.branch)
+        stat = await git.diff_stat(worktree.repository, workplace.base_commit, head)
+        if made is not None and made.skipped:
+            await follower.note(f"Left out of the commit: {', '.join(made.skipped[:20])}")
+        await follower.note(
+            f"Branch {worktree.branch} at {head[:12]}: {stat.files_changed} files changed, "
+            f"{stat.additions} lines added, {stat.deletions} removed"
+        )
+        return {
+            "commit_sha": head,
+            "files_changed": stat.files_changed,
+            "additions": stat.additions,
+            "deletions": stat.deletions,
+        }
+
+    async def _settle(
+        self, outcome: Outcome, facts: dict[str, Any], *, exit_code: int | None = None
+    ) -> None:
+        status = RunStatus[outcome.status.name]
+        await self._insist(
+            lambda: finish_run(
+                self.system,
+                run_id=self.run_id,
+                token=self.claimed.token,
+                outcome=RunOutcome(
+                    status=status,
+                    reason=outcome.reason,
+                    error=outcome.error,
+                    exit_code=exit_code,
+                    task_facts=facts,
+                ),
+            )
+        )
+        log.info("run ended", run_id=self.run_id, status=status, reason=outcome.reason)
+
+    def _tidy(self, folder: RunFolder) -> None:
+        """Output is in the log and changes in the branch: the folder has served."""
+        temporary = self.claimed.run.process.get("temporary")
+        if temporary:
+            remove_temporary_folder(Path(temporary))
+        remove_tree(folder.path)
+        try:
+            folder.path.parent.rmdir()
+        except OSError as error:
+            log.debug("run folder kept", run_id=self.run_id, error=str(error))
+
+    async def _insist(self, operation: Any) -> Any:
+        """Repeat an operation until the database can be had.
+
+        Raises:
+            LeaseLostError: the run is another server's now.
+        """
+        while True:
+            try:
+                return await operation()
+            except UnavailableError as error:
+                log.warning("database is busy", run_id=self.run_id, error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            except ConflictError as error:
+                raise LeaseLostError(str(error)) from error

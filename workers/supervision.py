@@ -1,0 +1,61 @@
+"""What goes on by itself beside the requests: kept alive while the server lives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from resolvers.context import Context, Services
+from resolvers.idempotency import drop_expired_requests
+from resolvers.principal import SYSTEM
+from workers.dispatch import RunDispatcher
+
+log = structlog.get_logger("dragoman.workers")
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+SWEEP_SECONDS = 300.0
+
+
+@asynccontextmanager
+async def supervised_workers(services: Services, dispatcher: RunDispatcher) -> AsyncIterator[None]:
+    """Run the dispatcher and the sweeps for the length of the block.
+
+    One that fails is logged and begun again after a pause that grows.
+    """
+    workers: dict[str, Callable[[], Awaitable[None]]] = {
+        "dispatch": lambda: dispatcher.run_for_ever(services),
+        "sweep": lambda: _sweep_for_ever(services),
+    }
+    tasks = [
+        asyncio.create_task(_keep_going(name, work), name=f"worker {name}")
+        for name, work in workers.items()
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    pause = FIRST_PAUSE
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            await work()
+        except Exception:
+            log.exception("worker failed", worker=name)
+        if loop.time() - began > LONGEST_PAUSE:
+            pause = FIRST_PAUSE
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _sweep_for_ever(services: Services) -> None:
+    while True:
+        await drop_expired_requests(Context(services, SYSTEM))
+        await asyncio.sleep(SWEEP_SECONDS)
