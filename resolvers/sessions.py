@@ -95,7 +95,7 @@ async def _settle_log_in(
 ) -> CreatedKey:
     await forgive(ctx, attempts)
     users = await ctx.transaction.records(
-        User, select_all(User).where(USER.id == user_id).with_for_update()
+        User, select_all(User).where(USER.id == user_id).with_for_update(key_share=True)
     )
     if not users or users[0].password_hash != stored:
         raise _refusal()

@@ -105,7 +105,7 @@ async def get_user_by_name(ctx: Context, *, name: str) -> User:
 async def _get(ctx: Context, *conditions: sa.ColumnElement[bool], identifier: str) -> User:
     statement = select_all(User).where(*conditions)
     if ctx.in_transaction:
-        statement = statement.with_for_update()
+        statement = statement.with_for_update(key_share=True)
     found = await (await ctx.reader()).records(User, statement)
     if not found:
         raise NotFoundError("User", identifier)

@@ -1,8 +1,8 @@
-"""Workspaces: create, look up, change, archive, delete, and who belongs to them."""
+"""Workspaces: create and look up. Changes, lists, members and repositories have their own modules.
 
-import re
-import unicodedata
-from pathlib import Path
+Everything here is below tasks, runs and the rest: it imports none of them.
+"""
+
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,18 +10,21 @@ import sqlalchemy as sa
 from models import EventStream, Membership, Workspace, new_id, table_of
 from models.enums import Permission, Role, Workflow, WorkspaceStatus
 from models.event import SITE_STREAM
+from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from resolvers.errors import ConflictError, LimitExceededError, NotFoundError
 from resolvers.operation import operation
+from resolvers.workspace_fields import (
+    SLUG_LENGTH,
+    checked_fields,
+    confine_local_path,
+    is_slug_taken,
+    refuse_taken_slug,
+    slugify,
+)
 
 WORKSPACE = table_of(Workspace).c
-URL_LENGTH = 2048
-_REPOSITORY_URL = re.compile(
-    r"(?:https?://[^\s/@]+/\S+|ssh://\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s:]\S*)"
-)
-_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
-SLUG_LENGTH = 100
 
 
 async def get_workspace(
@@ -33,13 +36,31 @@ async def get_workspace(
         NotFoundError, ForbiddenError, UnauthenticatedError: see ``Context.require``.
     """
     ctx.require(permission, workspace_id)
-    reader = await ctx.reader()
-    workspace = await reader.find(
-        Workspace, WORKSPACE.id == workspace_id, WORKSPACE.deleted_at.is_(None)
-    )
-    if workspace is None:
+    return await _get_live(ctx, workspace_id, select_all(Workspace))
+
+
+async def lock_workspace(ctx: Context, *, workspace_id: str, permission: Permission) -> Workspace:
+    """Inside an operation: a workspace the principal may change, held until the commit.
+
+    Raises:
+        NotFoundError, ForbiddenError, UnauthenticatedError: see ``Context.require``.
+    """
+    ctx.require(permission, workspace_id)
+    # The weaker lock: rows that refer to the workspace can still be inserted meanwhile.
+    statement = select_all(Workspace).with_for_update(key_share=True)
+    return await _get_live(ctx, workspace_id, statement)
+
+
+async def _get_live(ctx: Context, workspace_id: str, statement: sa.Select[Any]) -> Workspace:
+    if not check.is_id(workspace_id):
         raise NotFoundError("Workspace", workspace_id)
-    return workspace
+    found = await (await ctx.reader()).records(
+        Workspace,
+        statement.where(WORKSPACE.id == workspace_id, WORKSPACE.deleted_at.is_(None)),
+    )
+    if not found:
+        raise NotFoundError("Workspace", workspace_id)
+    return found[0]
 
 
 async def get_active_workspace(
@@ -68,12 +89,11 @@ async def create_workspace(
     *,
     name: str,
     slug: str | None = None,
-    description: str = "",
     local_path: str | None = None,
-    repository_url: str | None = None,
     max_concurrent: int = 4,
     workflow: str = Workflow.KANBAN,
     language: str = "en",
+    **fields: Any,
 ) -> Workspace:
     """Create a workspace; its creator becomes its admin.
 
@@ -81,54 +101,55 @@ async def create_workspace(
         ctx: needs ``write`` on the whole site.
         name: 1 to 255 characters, need not be unique.
         slug: unique short name ``[a-z0-9._-]``; made from the name when absent.
-        description: free text.
         local_path: absolute path of a git repository on the server's disk. The site owner may
             name any; others only under the operator's repository roots.
-        repository_url: where the repository can be cloned from (https, ssh or ``user@host:path``).
         max_concurrent: how many runs may execute at once, 1 to 100.
         workflow: how the team works.
         language: BCP 47 tag.
+        fields: ``description``, ``repository_url`` (https, ssh or ``user@host:path``),
+            ``default_branch`` (by default what the local repository has checked out), ``spec``,
+            ``settings``, ``limits``, ``agent_type``, ``github_organization``, ``github_login``,
+            ``pull_mode``.
 
     Raises:
         ForbiddenError: the principal may not create workspaces or not use this path.
         InvalidError: an argument cannot be accepted.
         ConflictError: the slug is taken.
+        LimitExceededError: the site has its maximum of workspaces.
     """
     ctx.require_site(Permission.WRITE)
-    default_branch = None
+    given = {
+        "name": name,
+        "max_concurrent": max_concurrent,
+        "workflow": workflow,
+        "language": language,
+        **({"slug": slug} if slug is not None else {}),
+        **fields,
+    }
+    values = checked_fields(ctx, given)
     if local_path is not None:
-        local_path = confine_local_path(ctx, local_path)
-        default_branch = (await ctx.services.git.probe(local_path)).default_branch
-    return await _insert_workspace(
-        ctx,
-        name=check.line(name, field="name", maximum=ctx.limits.name),
-        slug=slug,
-        description=check.text(description, field="description", maximum=ctx.limits.description),
-        local_path=local_path,
-        default_branch=default_branch,
-        repository_url=check_repository_url(repository_url),
-        max_concurrent=check.integer(max_concurrent, field="maxConcurrent", minimum=1, maximum=100),
-        workflow=check.word(workflow, Workflow, field="workflow"),
-        language=check.line(language, field="language", maximum=35),
-    )
+        values["local_path"] = confine_local_path(ctx, local_path)
+        facts = await ctx.services.git.probe(values["local_path"])
+        values["default_branch"] = values.get("default_branch") or facts.default_branch
+    return await _insert_workspace(ctx, **values)
 
 
 @operation
 async def _insert_workspace(
-    ctx: Context, *, name: str, slug: str | None, **values: Any
+    ctx: Context, *, name: str, slug: str | None = None, **values: Any
 ) -> Workspace:
     principal, now, tx = ctx.authenticated(), ctx.now, ctx.transaction
+    # The counter's row is held until the commit, so slugs are compared one creation at a time.
     number = await tx.next_number(SITE_STREAM, "workspace")
+    await _refuse_too_many(ctx)
     if slug is not None:
-        chosen = check.line(slug, field="slug", maximum=SLUG_LENGTH)
-        if _SLUG.fullmatch(chosen) is None:
-            raise InvalidError("slug must match [a-z0-9._-]", field="slug")
-        if await _slug_taken(ctx, chosen):
-            raise ConflictError(f"The slug {chosen} is taken", field="slug")
+        await refuse_taken_slug(ctx, slug)
+        chosen = slug
     else:
         chosen = slugify(name) or "workspace"
-        if await _slug_taken(ctx, chosen):
+        if await is_slug_taken(ctx, chosen):
             chosen = f"{chosen[: SLUG_LENGTH - 12]}-{number}"
+            await refuse_taken_slug(ctx, chosen)
     workspace = await tx.insert(
         Workspace,
         id=new_id(),
@@ -156,59 +177,11 @@ async def _insert_workspace(
     return workspace
 
 
-async def _slug_taken(ctx: Context, slug: str) -> bool:
-    found = await ctx.transaction.scalar(
-        sa.select(WORKSPACE.id).where(WORKSPACE.slug == slug, WORKSPACE.deleted_at.is_(None))
+async def _refuse_too_many(ctx: Context) -> None:
+    live = await ctx.transaction.scalar(
+        sa.select(sa.func.count()).where(WORKSPACE.deleted_at.is_(None))
     )
-    return found is not None
-
-
-def slugify(name: str) -> str:
-    """A short name from a long one: ASCII letters and digits, words joined by ``-``."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:SLUG_LENGTH].strip("-")
-
-
-def check_repository_url(url: str | None) -> str | None:
-    """A repository address git can clone from, or None.
-
-    Raises:
-        InvalidError: another scheme (``ext::`` would run programs), or no address at all.
-    """
-    address = check.optional_line(url, field="repositoryUrl", maximum=URL_LENGTH)
-    if address is not None and _REPOSITORY_URL.fullmatch(address) is None:
-        raise InvalidError(
-            "repositoryUrl must be an https, http or ssh address or user@host:path",
-            field="repositoryUrl",
+    if live >= ctx.limits.workspaces:
+        raise LimitExceededError(
+            "The site has its maximum of workspaces", limit=ctx.limits.workspaces
         )
-    return address
-
-
-def confine_local_path(ctx: Context, path: str) -> str:
-    """The real path of a local repository, if the principal may use it.
-
-    Links are resolved before the check, so a link inside an allowed root leads nowhere else.
-
-    Raises:
-        InvalidError: not absolute, or not a directory.
-        ForbiddenError: outside the operator's repository roots, for anyone but the site owner.
-    """
-    given = check.text(path, field="localPath", maximum=4096, minimum=1)
-    if not given.startswith("/") or any(ord(c) < 32 for c in given):  # noqa: PLR2004  # ASCII controls
-        raise InvalidError("localPath must be an absolute path", field="localPath")
-    real = Path(given).resolve()
-    principal, trust = ctx.authenticated(), ctx.services.trust
-    allowed = (
-        principal.is_site_owner
-        or principal.kind == "system"
-        or trust.allow_local_repositories
-        or any(real.is_relative_to(Path(root).resolve()) for root in trust.repository_roots)
-    )
-    if not allowed:
-        raise ForbiddenError(
-            "This path is outside the repository roots that the operator allows",
-            field="localPath",
-        )
-    if not real.is_dir():
-        raise InvalidError("localPath is not a directory on the server", field="localPath")
-    return str(real)

@@ -1,0 +1,156 @@
+"""Finding workspaces: by slug or number, in lists; and what is told beside each of a page."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from models import EventStream, TaskTotal, Workspace, table_of
+from models.enums import Permission, TaskStatus, WorkspaceStatus
+from models.transaction import select_all
+from resolvers.context import Context
+from resolvers.errors import NotFoundError
+from resolvers.events import Position
+from resolvers.loading import loader
+from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.task_queries import text_search, visible_workspaces
+from resolvers.workspace_fields import SLUG_LENGTH
+from resolvers.workspaces import WORKSPACE, get_workspace
+
+STREAM = table_of(EventStream).c
+TOTAL = table_of(TaskTotal).c
+NUMBER_MAX = 2**31 - 1
+
+
+class WorkspaceOrder(StrEnum):
+    """Orders of a list of workspaces; ids break ties."""
+
+    NAME_ASC = "NAME_ASC"
+    NUMBER_ASC = "NUMBER_ASC"
+    CREATED_AT_ASC = "CREATED_AT_ASC"
+    CREATED_AT_DESC = "CREATED_AT_DESC"
+    UPDATED_AT_DESC = "UPDATED_AT_DESC"
+
+
+_ORDERS: dict[WorkspaceOrder, tuple[Order, ...]] = {
+    WorkspaceOrder.NAME_ASC: (Order(WORKSPACE.name), Order(WORKSPACE.id)),
+    WorkspaceOrder.NUMBER_ASC: (Order(WORKSPACE.number), Order(WORKSPACE.id)),
+    WorkspaceOrder.CREATED_AT_ASC: (Order(WORKSPACE.created_at), Order(WORKSPACE.id)),
+    WorkspaceOrder.CREATED_AT_DESC: (Order(WORKSPACE.created_at, True), Order(WORKSPACE.id, True)),
+    WorkspaceOrder.UPDATED_AT_DESC: (Order(WORKSPACE.updated_at, True), Order(WORKSPACE.id, True)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFilter:
+    """Conditions on workspaces; those given combine with AND.
+
+    ``status``: one of these. ``search``: part of name, slug or description in any case, or the
+    number; up to 500 characters.
+    """
+
+    status: Collection[WorkspaceStatus] | None = None
+    search: str | None = None
+
+
+async def list_workspaces(
+    ctx: Context,
+    *,
+    filter_: WorkspaceFilter | None = None,
+    order: WorkspaceOrder = WorkspaceOrder.NAME_ASC,
+    page: PageArguments | None = None,
+) -> Page[Workspace]:
+    """A page of the workspaces the principal may see.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError: nobody asks, or the key may not read.
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+    chosen = filter_ or WorkspaceFilter()
+    statement = select_all(Workspace).where(WORKSPACE.id.in_(visible_workspaces(ctx)))
+    if chosen.status is not None:
+        statement = statement.where(WORKSPACE.status.in_(sorted(chosen.status)))
+    if chosen.search is not None and chosen.search.strip():
+        statement = statement.where(
+            text_search(
+                chosen.search.strip(),
+                WORKSPACE.name,
+                WORKSPACE.slug,
+                WORKSPACE.description,
+                number=WORKSPACE.number,
+            )
+        )
+    return await read_page(
+        ctx, Workspace, statement, order=_ORDERS[order], page=page or PageArguments()
+    )
+
+
+async def get_workspace_by_slug(
+    ctx: Context, *, slug: str, permission: Permission = Permission.READ
+) -> Workspace:
+    """A workspace by its short name; else as ``get_workspace``."""
+    known = len(slug) <= SLUG_LENGTH and slug.isascii() and slug.isprintable()
+    return await _get_where(ctx, WORKSPACE.slug == slug if known else sa.false(), slug, permission)
+
+
+async def get_workspace_by_number(
+    ctx: Context, *, number: int, permission: Permission = Permission.READ
+) -> Workspace:
+    """A workspace by its number, counted from 1; else as ``get_workspace``."""
+    known = 1 <= number <= NUMBER_MAX
+    return await _get_where(
+        ctx, WORKSPACE.number == number if known else sa.false(), str(number), permission
+    )
+
+
+async def _get_where(
+    ctx: Context, condition: sa.ColumnElement[bool], identifier: str, permission: Permission
+) -> Workspace:
+    ctx.authenticated()
+    found = await (await ctx.reader()).scalar(
+        sa.select(WORKSPACE.id).where(condition, WORKSPACE.deleted_at.is_(None))
+    )
+    if found is None:
+        raise NotFoundError("Workspace", identifier)
+    try:
+        return await get_workspace(ctx, workspace_id=found, permission=permission)
+    except NotFoundError:  # the same words as for one that does not exist
+        raise NotFoundError("Workspace", identifier) from None
+
+
+async def totals_of(ctx: Context, workspace_id: str) -> dict[TaskStatus, int]:
+    """How many tasks (archived ones apart) stand in each status; batched over a page.
+
+    For workspaces that were read as visible ones.
+    """
+
+    async def load(ids: Sequence[str]) -> Sequence[dict[TaskStatus, int]]:
+        rows = await (await ctx.reader()).rows(
+            sa.select(TOTAL.workspace_id, TOTAL.status, TOTAL.total).where(
+                TOTAL.workspace_id.in_(ids), TOTAL.archived.is_(False)
+            )
+        )
+        found: dict[str, dict[TaskStatus, int]] = {key: dict.fromkeys(TaskStatus, 0) for key in ids}
+        for row in rows:
+            found[row.workspace_id][TaskStatus(row.status)] = int(row.total)
+        return [found[key] for key in ids]
+
+    return await loader(ctx, "totals_of", load).load(workspace_id)
+
+
+async def head_of(ctx: Context, workspace_id: str) -> Position:
+    """The head of a workspace's log in this snapshot; batched over a page.
+
+    For workspaces that were read as visible ones.
+    """
+
+    async def load(ids: Sequence[str]) -> Sequence[Position]:
+        rows: Sequence[sa.Row[Any]] = await (await ctx.reader()).rows(
+            sa.select(STREAM.id, STREAM.epoch, STREAM.seq).where(STREAM.id.in_(ids))
+        )
+        found = {row.id: Position(row.id, row.epoch, row.seq) for row in rows}
+        return [found[key] for key in ids]
+
+    return await loader(ctx, "head_of", load).load(workspace_id)
