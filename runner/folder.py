@@ -101,7 +101,7 @@ class SupervisorSpec:
     """Content of spec.json. ``env`` is complete and exact; ``stdin`` is a path or None (nothing).
 
     ``heartbeat`` is the file whose age tells the supervisor that the server is gone, None for
-    never. ``cgroup`` False keeps the supervisor from making a cgroup where it could.
+    never. ``cgroup`` False: the run gets no cgroup of its own even where one could be made.
     """
 
     run_id: str
@@ -139,9 +139,10 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def write_spec(folder: RunFolder, spec: SupervisorSpec) -> None:
-    """Write spec.json. Raises FileExistsError where there is one."""
-    write_private(folder.spec, json.dumps({**asdict(spec), "env": dict(spec.env)}).encode())
+def write_spec(folder: RunFolder, spec: SupervisorSpec, *, cgroup: Path | None) -> None:
+    """Write spec.json; ``cgroup`` is the one made for the run. Raises FileExistsError."""
+    content = {**asdict(spec), "env": dict(spec.env), "cgroup": str(cgroup) if cgroup else None}
+    write_private(folder.spec, json.dumps(content).encode())
 
 
 def write_launch_files(

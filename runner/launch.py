@@ -20,7 +20,7 @@ from runner.folder import (
     write_spec,
 )
 from runner.process_table import ProcessId
-from runner.processes import RunIdentity, read_identity
+from runner.processes import RunIdentity, cgroup_name, read_identity
 
 SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
 START_SECONDS = 20.0
@@ -121,9 +121,10 @@ async def inspect(folder: RunFolder, *, run_id: str) -> RunState:
 
 
 def _spawn(folder: RunFolder, spec: SupervisorSpec) -> None:
-    write_spec(folder, spec)
     lock = create_lock(folder)
+    cgroup = process_table.create_cgroup(cgroup_name(spec.run_id)) if spec.cgroup else None
     try:
+        write_spec(folder, spec, cgroup=cgroup)
         log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
             # The child forks the supervisor and ends, so it is reaped here and now.
@@ -140,6 +141,10 @@ def _spawn(folder: RunFolder, spec: SupervisorSpec) -> None:
             )
         finally:
             os.close(log)
+    except BaseException:
+        if cgroup:
+            process_table.remove_cgroup(cgroup)
+        raise
     finally:
         os.close(lock)
 

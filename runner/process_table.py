@@ -142,6 +142,27 @@ def writes_to(pid: int, files: frozenset[tuple[int, int]]) -> bool:
     return False
 
 
+def create_cgroup(name: str) -> Path | None:
+    """A new cgroup (version 2) below our own; None where we may not make one."""
+    try:
+        memberships = (PROC / "self/cgroup").read_text().splitlines()
+        mounts = (PROC / "self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    own = next((line[3:] for line in memberships if line.startswith("0::")), None)
+    for mount in mounts:
+        fields, _, kind = mount.partition(" - ")
+        root, mount_point = fields.split()[3:5]
+        if kind.startswith("cgroup2 ") and own is not None and own.startswith(root):
+            path = Path(mount_point) / own.removeprefix(root).strip("/") / name
+            try:
+                path.mkdir(mode=0o700)
+            except OSError:
+                return None
+            return path
+    return None
+
+
 def list_cgroup(path: Path) -> list[int]:
     """Process ids in a cgroup (version 2) and all cgroups below it; [] where there is none."""
     pids: list[int] = []

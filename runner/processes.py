@@ -2,7 +2,7 @@
 
 A run's process is told from all others by evidence, strongest first:
 
-1. it is in the run's own cgroup (where the supervisor could make one);
+1. it is in the run's own cgroup (where one could be made);
 2. it descends from the run's supervisor, which inherits every orphan of the run;
 3. ``DRAGOMAN_RUN_ID=<run id>`` stands in its environment;
 4. the supervisor recorded it (pid and start time) while it was alive;
@@ -30,7 +30,6 @@ from runner.folder import RunFolder, find_record, is_locked
 from runner.process_table import Process, ProcessId
 
 RUN_TAG = "DRAGOMAN_RUN_ID"
-_CGROUP_PREFIX = "dragoman-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +61,14 @@ def _find_process_id(value: Any) -> ProcessId | None:
     return None
 
 
+def cgroup_name(run_id: str) -> str:
+    """Name of the cgroup of a run."""
+    return f"dragoman-{run_id}"
+
+
 def _find_cgroup(value: Any, run_id: str) -> Path | None:
     # The agent could have written the record: nothing but the run's own cgroup is believed.
-    if isinstance(value, str) and Path(value).name == _CGROUP_PREFIX + run_id:
+    if isinstance(value, str) and Path(value).name == cgroup_name(run_id):
         return Path(value)
     return None
 

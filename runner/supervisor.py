@@ -12,7 +12,7 @@ from the standard library. Files in the run folder are its whole interface:
 The agent is ended here, without the server, when the server's heartbeat file goes stale, when it
 writes or lasts too long, and when this process is asked to stop with SIGTERM.
 """
-# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH104, PTH106, PTH108, PTH116, PTH123, PTH208
 # Importing pathlib would add 2 MB to every run.
 
 from __future__ import annotations
@@ -79,22 +79,18 @@ def write_bytes(path: str, data: bytes) -> bool:
 def write_json(name: str, value: dict[str, Any], *, durable: bool) -> None:
     """Replace a file of the run folder atomically; durable also survives a power cut."""
     temporary = f".{name}.tmp"
-    with open(temporary, "wb", opener=private, buffering=0) as file:
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(fd, "wb", buffering=0) as file:
         data = memoryview(json.dumps(value).encode())
         while data:
             data = data[file.write(data) :]
         if durable:
-            os.fsync(file.fileno())
+            os.fsync(fd)
     os.rename(temporary, name)
     if durable:
         folder = os.open(".", os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
-
-
-def private(path: str, flags: int) -> int:
-    """Opener of files that only their owner may read."""
-    return os.open(path, flags, 0o600)
 
 
 def stat_fields(pid: int) -> list[bytes]:
@@ -122,24 +118,6 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for listed in lists for child in listed.split()]
 
 
-def make_cgroup(name: str) -> str | None:
-    """Path of a new cgroup (version 2) below our own, or None where that is not allowed."""
-    memberships = read_bytes("/proc/self/cgroup").splitlines()
-    own = next((line[3:] for line in memberships if line.startswith(b"0::")), None)
-    for line in read_bytes("/proc/self/mountinfo").splitlines():
-        fields, _, kind = line.partition(b" - ")
-        root, mount_point = fields.split()[3:5]
-        if kind.startswith(b"cgroup2 ") and own is not None and own.startswith(root):
-            inside = own[len(root) :].strip(b"/")
-            path = os.fsdecode(os.path.join(mount_point, inside, name.encode()))
-            try:
-                os.mkdir(path, 0o700)
-            except OSError:
-                return None
-            return path
-    return None
-
-
 class Supervisor:
     """One agent from its start to its recorded end."""
 
@@ -159,7 +137,7 @@ class Supervisor:
         self.identity: dict[str, Any] = {}
         self.recorded: list[_Process] = []
         self.leftovers = 0
-        self.cgroup: str | None = None
+        self.cgroup: str | None = spec["cgroup"]
         self.heartbeat: int | None = None
         self.heartbeat_seen = self.started
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -181,9 +159,6 @@ class Supervisor:
             self.become_agent(go_read, error_write)
         os.close(go_read)
         os.close(error_write)
-        self.cgroup = (
-            make_cgroup("dragoman-" + self.spec["run_id"]) if self.spec["cgroup"] else None
-        )
         if self.cgroup and not write_bytes(self.cgroup + "/cgroup.procs", b"%d" % self.agent):
             self.remove_cgroup()
         self.identity = {

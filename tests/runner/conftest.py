@@ -16,7 +16,7 @@ import pytest
 
 from runner.folder import Limits, RunFolder, SupervisorSpec, create_run_folder
 from runner.launch import Exited, ExitInfo, Started, inspect, start
-from runner.process_table import ProcessId, is_alive, read_table
+from runner.process_table import ProcessId, is_alive, read_table, remove_cgroup
 from runner.processes import RUN_TAG, RunIdentity
 
 IMPATIENT = Limits(interrupt_seconds=0.3, terminate_seconds=0.3, kill_seconds=5)
@@ -121,6 +121,9 @@ async def start_run(tmp_path: Path) -> AsyncIterator[StartRun]:
         if is_alive(process):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+    for run in runs:
+        if run.started and run.started.identity.cgroup:
+            remove_cgroup(run.started.identity.cgroup)
 
 
 _IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")

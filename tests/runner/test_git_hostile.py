@@ -424,6 +424,28 @@ async def test_git_is_bounded_in_output(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(result.stderr) <= 8192
 
 
+async def test_git_ends_with_the_caller_who_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = tmp_path / "pid"
+    fake_git(
+        tmp_path / "bin",
+        f"open({str(tmp_path / 'new')!r}, 'w').write(str(os.getpid()))\n"
+        f"os.rename({str(tmp_path / 'new')!r}, {str(pid)!r})\ntime.sleep(60)",
+        monkeypatch,
+    )
+    call = asyncio.create_task(
+        run_git(["x"], cwd=tmp_path, environment=build_git_environment(), stdin=b"x" * 1_000_000)
+    )
+    async with asyncio.timeout(10):
+        while not pid.exists():  # noqa: ASYNC110 - a process tells no event
+            await asyncio.sleep(0.02)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not Path(f"/proc/{pid.read_text()}/cmdline").exists()  # noqa: ASYNC240 - /proc
+
+
 async def test_git_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,14 @@ async def test_records_of_another_boot_name_nobody(start_run: Any, bystander: An
     assert run.is_silent()
 
 
+def test_ps_tells_of_the_same_processes_where_there_is_no_proc(bystander: Any) -> None:
+    by_ps, by_proc = process_table._read_ps_table(), process_table.read_table()
+    found, expected = by_ps[bystander.pid], by_proc[bystander.pid]
+    assert (found.parent, found.group) == (expected.parent, expected.group)
+    assert abs(found.id.start_time - time.time()) < 60
+    assert os.getpid() in by_ps
+
+
 async def test_a_crowd_that_keeps_growing_is_ended(start_run: Any) -> None:
     run = await start_run(
         STUBBORN + "tell('up')\n"
