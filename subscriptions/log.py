@@ -46,12 +46,16 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line of a run's output log: `entry` is what was kept of it, `type` its kind."""
+    """A line of a run's output log.
+
+    `entry` is what `resolvers.run_execution.append_output` kept of it; `type` is the stream it came
+    from (its member `s`). Never change an entry: it is shared.
+    """
 
     run_id: str
     seq: int
     type: str
-    entry: Any
+    entry: Mapping[str, Any]
     size: int
 
 
@@ -204,11 +208,10 @@ def _lines(run_id: str, rows: Sequence[Any], *, after: int, limit: int) -> list[
 
 
 def _line(run_id: str, seq: int, entry: Any) -> OutputLine:
-    kind = entry.get("type") if isinstance(entry, dict) else None
     return OutputLine(
         run_id=run_id,
         seq=seq,
-        type=kind if isinstance(kind, str) else "line",
+        type=entry["s"],
         entry=entry,
         size=len(orjson.dumps(entry)) + ENTRY_OVERHEAD,
     )

@@ -1,7 +1,7 @@
 import base64
 import struct
 from contextlib import suppress
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -87,8 +87,8 @@ def test_what_is_not_a_cursor_is_refused_with_the_reason(text: str, why: str) ->
         (SITE, 0, 2**63),
         ("", 0, 0),
         ("somewhere", 0, 0),
-        (str(uuid4()).upper(), 0, 0),
-        (uuid4().hex, 0, 0),
+        ("6F9619FF-8B86-4D01-B42D-00CF4FC964FF", 0, 0),
+        ("6f9619ff8b864d01b42d00cf4fc964ff", 0, 0),
         (str(UUID(int=0)), 0, 0),
     ],
 )

@@ -80,6 +80,17 @@ async def test_a_wake_up_that_came_is_not_counted_as_lost(log: Any, hub: Hub) ->
     assert hub.wakeups_lost_total == 0
 
 
+async def test_one_who_reads_nothing_is_still_told_of_news(log: Any, hub: Hub) -> None:
+    stream = log.new(entries=2)
+    key = events_key(stream)
+    async with hub.watch(key) as watcher:
+        assert await watcher.wait(5) == {key}  # the first look: it may have missed what was before
+        assert await watcher.wait(0.15) == frozenset()
+        log.append(stream)
+        assert await watcher.wait(5) == {key}
+    assert hub.wakeups_lost_total == 0
+
+
 async def test_another_epoch_and_the_end_of_a_log_wake(log: Any, hub: Hub) -> None:
     stream = log.new(entries=5)
     key = events_key(stream)
