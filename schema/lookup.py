@@ -1,6 +1,6 @@
 """Search, look-up by id, and the executors of the server."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import strawberry
 
@@ -33,3 +33,18 @@ class ExecutorInfo:
     reason: str | None = strawberry.field(description="What is missing, if it is not available.")
 
 
+async def find_node(ctx: GraphQLContext, *, node_id: str) -> Any:
+    """Anything by its id, or None."""
+    return await lookup.find_entity(ctx, entity_id=node_id)
+
+
+async def search_everything(
+    ctx: GraphQLContext, *, query: str, workspace_id: str | None, first: int
+) -> Any:
+    """What a search found."""
+    return await lookup.search(ctx, query=query, workspace_id=workspace_id, first=first)
+
+
+def executor_infos(ctx: GraphQLContext) -> Any:
+    """The executors of the server."""
+    return lookup.list_executors(ctx)

@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 from resolvers.event_queries import list_events
 from schema import enums
 from schema.agent_mutations import AgentMutation, AgentQuery
+from schema.bulk_mutations import BulkMutation
 from schema.common import (
     PAGED,
     After,
@@ -23,7 +24,6 @@ from schema.event import Event
 from schema.lookup import ExecutorInfo, SearchResult, executor_infos, find_node, search_everything
 from schema.node import Node
 from schema.planning_mutations import (
-    BulkMutation,
     SprintMutation,
     SprintQuery,
     StoryMutation,
@@ -38,9 +38,7 @@ __all__ = ["Mutation", "Query", "Subscription", "build_schema", "enums", "schema
 
 
 @strawberry.type(description="Reading. Lists are pages of at most 100 items.")
-class Query(
-    WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, AgentQuery
-):
+class Query(WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, AgentQuery):
     """All root fields for reading."""
 
     @strawberry.field(description="What happened in a workspace or on the site.", metadata=PAGED)
