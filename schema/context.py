@@ -17,6 +17,7 @@ class GraphQLContext(Context):
     """The context of one GraphQL operation.
 
     ``hub`` feeds subscriptions; it is None where none are served (schema export, tests of queries).
+    ``client_address`` is where the connection comes from, for counting failed log-ins.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class GraphQLContext(Context):
     ) -> None:
         super().__init__(services, principal, request_id=request_id)
         self.hub = hub
+        self.client_address = ""
         self.idempotency_key: str | None = None
         self.request_hash: str | None = None
         self.mutations_expected: int | None = None

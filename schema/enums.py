@@ -4,6 +4,8 @@ import strawberry
 
 from models import enums
 from resolvers.task_queries import TaskOrder
+from resolvers.users import UserOrder
+from resolvers.workspace_queries import WorkspaceOrder
 
 strawberry.enum(enums.TaskStatus, description="Where a task stands on the board.")
 strawberry.enum(enums.RunStatus, description="Where a run stands; the last three are final.")
@@ -30,4 +32,9 @@ strawberry.enum(enums.StoryStatus, description="Where a story stands.")
 strawberry.enum(enums.SprintStatus, description="Steps of a sprint, in order.")
 strawberry.enum(enums.AgentStatus, description="What an agent is doing.")
 strawberry.enum(enums.ExecutionMode, description="Where an agent's model credential comes from.")
+strawberry.enum(
+    enums.Permission, description="What somebody may do, in a workspace or on the site."
+)
 strawberry.enum(TaskOrder, description="Orders of a list of tasks; ids break ties.")
+strawberry.enum(UserOrder, description="Orders of a list of users; ids break ties.")
+strawberry.enum(WorkspaceOrder, description="Orders of a list of workspaces; ids break ties.")

@@ -1,0 +1,300 @@
+"""Workspaces in the schema: the type and what hangs below it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from strawberry.scalars import JSON
+
+from models.enums import (
+    Permission,
+    QueueClass,
+    Role,
+    RunStatus,
+    SprintStatus,
+    TaskStatus,
+    Workflow,
+    WorkspaceStatus,
+)
+from resolvers import agents, members, repositories, run_queries, sprints, stories, task_queries
+from resolvers import workspace_queries as queries
+from resolvers.event_queries import list_events
+from resolvers.stories import StoryOrder
+from resolvers.task_queries import TaskOrder
+from resolvers.viewing import permissions_in
+from schema.agent import Agent, AgentFilter
+from schema.agent import conditions as agent_conditions
+from schema.common import (
+    PAGED,
+    After,
+    Before,
+    Connection,
+    First,
+    Last,
+    connection,
+    cursor_of,
+    page_arguments,
+)
+from schema.context import Info
+from schema.node import Node
+from schema.run import Run
+from schema.story import Sprint, Story, StoryFilter
+from schema.story import conditions as story_conditions
+from schema.task import Task, TaskFilter, conditions
+from schema.user import User
+
+if TYPE_CHECKING:
+    from schema.event import Event
+
+TOTALS: dict[str, Any] = {"list_size": len(TaskStatus)}
+REPOSITORIES: dict[str, Any] = {"list_size": 100}
+
+
+@strawberry.type(description="How many tasks stand in a status.")
+class TaskTotal:
+    """A kept total."""
+
+    status: TaskStatus = strawberry.field(description="The status.")
+    total: int = strawberry.field(description="How many; archived ones are left out.")
+
+
+@strawberry.type(description="A user in a workspace.")
+class Member:
+    """See models.Membership."""
+
+    workspace_id: strawberry.ID = strawberry.field(description="The workspace.")
+    user_id: strawberry.ID = strawberry.field(description="The user.")
+    role: Role = strawberry.field(description="What they may do in this workspace.")
+    created_at: datetime = strawberry.field(description="Since when.")
+
+    @strawberry.field(description="The user.")
+    async def user(self, info: Info) -> User:
+        member: Any = self
+        found: Any = await members.user_of_member(info.context, member)
+        return found
+
+
+@strawberry.type(description="One of the repositories a workspace's agents may use.")
+class Repository:
+    """See models.Repository."""
+
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    workspace_id: strawberry.ID = strawberry.field(description="Its workspace.")
+    name: str = strawberry.field(description="Unique in the workspace.")
+    path: str = strawberry.field(
+        description="owner/name, an address, or an absolute path on the server; may be empty."
+    )
+    url: str = strawberry.field(description="Where it can be cloned from; may be empty.")
+    description: str = strawberry.field(description="What it holds.")
+    access_agents: list[str] = strawberry.field(
+        description="Names of the agents that may use it; empty for all."
+    )
+    created_at: datetime = strawberry.field(description="When the entry was made.")
+    updated_at: datetime = strawberry.field(description="When the entry was last changed.")
+
+
+@strawberry.type(
+    description="One board: tasks, stories, sprints, agents and runs, and the repository they "
+    "work on."
+)
+class Workspace(Node):
+    """See models.Workspace."""
+
+    number: int = strawberry.field(description="Its number on this site, counted from 1.")
+    slug: str = strawberry.field(description="Short name for addresses, unique on this site.")
+    name: str = strawberry.field(description="Name for people; need not be unique.")
+    description: str = strawberry.field(description="What it is about.")
+    repository_url: str | None = strawberry.field(
+        description="Where its repository can be cloned from."
+    )
+    local_path: str | None = strawberry.field(
+        description="Absolute path of its repository on the server's disk."
+    )
+    default_branch: str | None = strawberry.field(
+        description="What branches of tasks start from unless they say otherwise."
+    )
+    status: WorkspaceStatus = strawberry.field(description="Whether it takes changes.")
+    settings: JSON = strawberry.field(description="Free settings: a JSON object.")
+    limits: JSON = strawberry.field(description="Limits of its own: a JSON object.")
+    spec: str | None = strawberry.field(description="What is to be built, in words.")
+    language: str = strawberry.field(description="Language of its texts, as a BCP 47 tag.")
+    workflow: Workflow = strawberry.field(description="How the team works.")
+    agent_type: str | None = strawberry.field(description="What agents it is meant for.")
+    github_organization: str | None = strawberry.field(description="Account on GitHub.")
+    github_login: str | None = strawberry.field(description="User on GitHub it acts for.")
+    max_concurrent: int = strawberry.field(
+        description="How many runs may execute at once, 1 to 100."
+    )
+    pull_mode: bool = strawberry.field(
+        description="Whether agents fetch their work, so that queued tasks start no runs."
+    )
+    created_at: datetime = strawberry.field(description="When it was created.")
+    updated_at: datetime = strawberry.field(description="When it was last changed.")
+    archived_at: datetime | None = strawberry.field(description="When it was archived.")
+    version: int = strawberry.field(description="Counts changes; see expectedVersion.")
+
+    @strawberry.field(description="Queues that start no runs at present.")
+    def paused_queues(self) -> list[QueueClass]:
+        row: Any = self
+        return [QueueClass(word) for word in row.queue_paused]
+
+    @strawberry.field(
+        description="What you may do here, with this key.", metadata={"list_size": len(Permission)}
+    )
+    def permissions(self, info: Info) -> list[Permission]:
+        return permissions_in(info.context, self.id)
+
+    @strawberry.field(
+        description="Place in its event log that is not newer than anything read beside it: "
+        "subscribe after this cursor, and nothing is missed."
+    )
+    async def cursor(self, info: Info) -> str:
+        position = info.context.positions.get(self.id)
+        return cursor_of(position or await queries.head_of(info.context, self.id))
+
+    @strawberry.field(description="Its tasks.", metadata=PAGED)
+    async def tasks(
+        self,
+        info: Info,
+        filter: Annotated[
+            TaskFilter | None, strawberry.argument(description="Which tasks.")
+        ] = None,
+        order_by: Annotated[
+            TaskOrder, strawberry.argument(description="In which order.")
+        ] = TaskOrder.POSITION_ASC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Task]:
+        page = await task_queries.list_tasks(
+            info.context,
+            workspace_id=self.id,
+            filter_=conditions(filter),
+            order=order_by,
+            page=page_arguments(first, after, last, before),
+        )
+        return connection(page)
+
+    @strawberry.field(
+        description="How many tasks stand in each status, without counting.", metadata=TOTALS
+    )
+    async def task_totals(self, info: Info) -> list[TaskTotal]:
+        totals = await queries.totals_of(info.context, self.id)
+        return [TaskTotal(status=status, total=total) for status, total in totals.items()]
+
+    @strawberry.field(description="Who belongs to it, in the order they came.", metadata=PAGED)
+    async def members(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Member]:
+        page = page_arguments(first, after, last, before)
+        return connection(await members.list_members(info.context, workspace_id=self.id, page=page))
+
+    @strawberry.field(
+        description="Repositories its agents may use, by name; at most 100.", metadata=REPOSITORIES
+    )
+    async def repositories(self, info: Info) -> list[Repository]:
+        found: Any = await repositories.repositories_of(info.context, self.id)
+        return found
+
+    @strawberry.field(description="Its stories.", metadata=PAGED)
+    async def stories(
+        self,
+        info: Info,
+        filter: Annotated[
+            StoryFilter | None, strawberry.argument(description="Which stories.")
+        ] = None,
+        order_by: Annotated[
+            StoryOrder, strawberry.argument(description="In which order.")
+        ] = StoryOrder.CREATED_AT_DESC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Story]:
+        page = await stories.list_stories(
+            info.context,
+            workspace_id=self.id,
+            filter_=story_conditions(filter),
+            order=order_by,
+            page=page_arguments(first, after, last, before),
+        )
+        return connection(page)
+
+    @strawberry.field(description="Its sprints, ascending by number.", metadata=PAGED)
+    async def sprints(
+        self,
+        info: Info,
+        status: Annotated[
+            list[SprintStatus] | None,
+            strawberry.argument(description="One of these statuses."),
+        ] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Sprint]:
+        page = await sprints.list_sprints(
+            info.context,
+            workspace_id=self.id,
+            status=status,
+            page=page_arguments(first, after, last, before),
+        )
+        return connection(page)
+
+    @strawberry.field(description="Its agents, by name.", metadata=PAGED)
+    async def agents(
+        self,
+        info: Info,
+        filter: Annotated[
+            AgentFilter | None, strawberry.argument(description="Which agents.")
+        ] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Agent]:
+        page = await agents.list_agents(
+            info.context,
+            workspace_id=self.id,
+            filter_=agent_conditions(filter),
+            page=page_arguments(first, after, last, before),
+        )
+        return connection(page)
+
+    @strawberry.field(description="Its runs, newest first.", metadata=PAGED)
+    async def runs(
+        self,
+        info: Info,
+        status: Annotated[
+            list[RunStatus] | None, strawberry.argument(description="One of these statuses.")
+        ] = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Run]:
+        page = await run_queries.list_runs(
+            info.context,
+            workspace_id=self.id,
+            status=status,
+            page=page_arguments(first, after, last, before),
+        )
+        return connection(page)
+
+    @strawberry.field(description="What happened in it, newest first.", metadata=PAGED)
+    async def history(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Annotated["Event", strawberry.lazy("schema.event")]]:
+        page = page_arguments(first, after, last, before)
+        return connection(await list_events(info.context, workspace_id=self.id, page=page))
