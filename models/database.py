@@ -7,7 +7,8 @@ bounded. Readers have connections of their own that cannot write. PostgreSQL use
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ class Database:
             raise ValueError(f"{backend} is not supported: use sqlite or postgresql")
         self._lane = asyncio.Lock()
         self.write_waiters = 0
+        self.on_write_wait: Callable[[float], None] | None = None
+        """Told how long each write waited for its turn and its connection, in seconds."""
 
     @property
     def path(self) -> Path | None:
@@ -143,8 +146,11 @@ class Database:
             DatabaseBusyError: the writer lane or the database was not free in time.
             StorageFullError: the disk is full.
         """
+        asked = time.perf_counter()
         async with self._writer_lane():
             connection = await self._connect(self._writer)
+            if self.on_write_wait is not None:
+                self.on_write_wait(time.perf_counter() - asked)
             try:
                 with _translated():
                     await connection.begin()

@@ -45,6 +45,8 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     trust: Trust = field(default_factory=Trust)
     instance: str = "server"
+    on_events: Callable[[int], None] | None = None
+    """Told how many events each commit added, for metrics."""
 
 
 class Context:
@@ -257,5 +259,7 @@ class Context:
         self.positions.update(heads)
         if heads:
             self.services.wakeups.events(heads)
+            if self.services.on_events is not None:
+                self.services.on_events(len(self._events))
         for callback in self._after_commit:
             callback()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from models import Run, RunOutput, Task, Workspace, table_of
 from models.enums import Permission, RunStatus
-from models.lifecycle import RUN_FINAL
+from models.lifecycle import RUN_FINAL, RUN_LIVE
 from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError
@@ -88,6 +88,16 @@ async def list_runs(
     if status is not None:
         statement = statement.where(RUN.status.in_(sorted(status)))
     return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
+
+
+async def count_live_runs(ctx: Context) -> dict[str, int]:
+    """How many runs that have not ended there are, by status; for the system's own eyes."""
+    rows = await (await ctx.reader()).rows(
+        sa.select(RUN.status, sa.func.count().label("number"))
+        .where(RUN.status.in_(sorted(RUN_LIVE)))
+        .group_by(RUN.status)
+    )
+    return {row.status: int(row.number) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class Follower:
         if reading.next_offset != before:
             self.last_output, self.has_output = time.monotonic(), True
         entries: list[dict[str, Any]] = []
+        if reading.shrunk:
+            entries.append(_entry("server", f"The agent emptied {stream}: unread is lost", None))
         size, reached = 0, before
         for line in reading.lines:
             entries.append(self._take(line, stream))

@@ -1,6 +1,6 @@
 """Subscriptions: streams that can be resumed, and say so when they cannot."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
@@ -97,8 +97,9 @@ class Subscription:
     ) -> AsyncGenerator[EventStreamItem, None]:
         wanted = None if types is None else frozenset(types[:100])
         where = None if wanted is None else lambda entry: entry.type in wanted
-        async for item in _events(info.context, workspace_id, after, where):
-            yield item
+        async with aclosing(_events(info.context, workspace_id, after, where)) as items:
+            async for item in items:
+                yield item
 
     @strawberry.subscription(description="What happens to a task and its runs.")
     async def task(
@@ -115,8 +116,9 @@ class Subscription:
                 entry.entity_type == "run" and entry.payload["run"].get("task_id") == id
             )
 
-        async for item in _events(info.context, found.workspace_id, after, concerns):
-            yield item
+        async with aclosing(_events(info.context, found.workspace_id, after, concerns)) as items:
+            async for item in items:
+                yield item
 
     @strawberry.subscription(
         description="What happens to a run; ends with StreamClosed when the run does."
@@ -129,19 +131,20 @@ class Subscription:
     ) -> AsyncGenerator[EventStreamItem, None]:
         found = await get_run(info.context, run_id=id)
         await info.context.release()
-        items = _events(info.context, found.workspace_id, after, lambda e: e.entity_id == id)
-        if found.finished_at is None:
-            async for item in _until_run_ends(items):
-                yield item
-            return
-        if await _has_seen_the_end(info.context, found, after):
+        if found.finished_at is not None and await _has_seen_the_end(info.context, found, after):
             yield StreamClosed(reason="ENDED", cursor=after)
             return
-        async for item in _until_run_ends(items):
-            yield item
-            if isinstance(item, ResyncRequired):
-                yield StreamClosed(reason="ENDED", cursor=item.head)
-                return
+        source = _events(info.context, found.workspace_id, after, lambda e: e.entity_id == id)
+        async with aclosing(source) as items:
+            async for item in items:
+                yield item
+                if getattr(item, "type", None) in RUN_ENDS:
+                    cursor = encode_cursor(item.stream_id, epoch=item.epoch, seq=item.seq)
+                    yield StreamClosed(reason="ENDED", cursor=cursor)
+                    return
+                if isinstance(item, ResyncRequired) and found.finished_at is not None:
+                    yield StreamClosed(reason="ENDED", cursor=item.head)
+                    return
 
     @strawberry.subscription(
         description="A run's output, line by line; ends with StreamClosed when the run does."
@@ -177,8 +180,9 @@ class Subscription:
         def concerns(entry: Any) -> bool:
             return bool(entry.entity_type == "agent")
 
-        async for item in _events(info.context, workspace_id, after, concerns):
-            yield item
+        async with aclosing(_events(info.context, workspace_id, after, concerns)) as items:
+            async for item in items:
+                yield item
 
 
 def _hub(ctx: GraphQLContext) -> Hub:
@@ -208,7 +212,7 @@ async def _events(
     workspace_id: str | None,
     after: str | None,
     where: Callable[[Any], bool] | None,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     authorize = _authorizer(ctx, workspace_id)
     await authorize()
     source = streams.event_stream(
@@ -222,15 +226,6 @@ async def _events(
     async with aclosing(source) as items:
         async for item in items:
             yield _item(item)
-
-
-async def _until_run_ends(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield item
-        if getattr(item, "type", None) in RUN_ENDS:
-            cursor = encode_cursor(item.stream_id, epoch=item.epoch, seq=item.seq)
-            yield StreamClosed(reason="ENDED", cursor=cursor)
-            return
 
 
 async def _has_seen_the_end(ctx: GraphQLContext, run: Run, after: str | None) -> bool:

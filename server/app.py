@@ -11,12 +11,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models.enums import RunStatus
 from resolvers.idempotency import release_dead_instance
 from server import pages
-from server.graphql import graphql_app
+from server.graphql import graphql_app, root_fields
 from server.health import health_routes
 from server.logs import RequestLog
 from server.metrics import make_metrics
+from server.observing import observer
 from server.services import Server, open_server
 from server.settings import Settings
 from workers.supervision import supervised_workers
@@ -43,12 +45,12 @@ def create_app(settings: Settings) -> Starlette:
     ``app.state.server`` is the open ``Server``; ``app.state.shut_down()`` begins the end: streams
     are closed with a resumable reason, so that no client holds the process back.
     """
-    metrics = make_metrics(settings)
+    metrics = make_metrics(settings, root_fields=root_fields(), statuses=list(RunStatus))
     graphql = _Late()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_server(settings) as server:
+        async with open_server(settings, metrics) as server:
             app.state.server = server
             app.state.shut_down = server.hub.close
             graphql.app = graphql_app(
@@ -56,11 +58,16 @@ def create_app(settings: Settings) -> Starlette:
                 server.services,
                 hub=server.hub,
                 authenticator=server.authenticator,
+                metrics=metrics,
             )
             metrics.start()
             try:
                 await _recover(server)
-                async with supervised_workers(server.services, server.dispatcher):
+                async with supervised_workers(
+                    server.services,
+                    server.dispatcher,
+                    observe=None if settings.metrics_port == 0 else observer(server, metrics),
+                ):
                     server.is_ready = True
                     yield
                     server.is_ready = False

@@ -1,8 +1,10 @@
 """The GraphQL endpoint: schema, limits, transports, authentication and idempotency put together."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -29,6 +31,7 @@ from server.limits.operation import find_operation
 from server.limits.schema import LimitedSchema
 from server.limits.view import LimitedGraphQL
 from server.logs import bind_operation, request_id_of
+from server.metrics import Metrics
 from server.settings import Settings
 from subscriptions.hub import Hub
 from subscriptions.transports.asgi import DragomanGraphQL
@@ -48,7 +51,11 @@ class Connection:
 
 
 class OperationLifecycle(SchemaExtension):
-    """Names the operation in the log, prepares its idempotency, and gives its snapshot back."""
+    """Names the operation in the log, prepares its idempotency, gives its snapshot back, counts."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
 
     async def on_operation(self) -> AsyncIterator[None]:
         """Around the whole operation."""
@@ -58,24 +65,49 @@ class OperationLifecycle(SchemaExtension):
         if key is not None and ctx.idempotency_key is None:
             ctx.idempotency_key = str(key)
         bind_operation(execution.operation_name or None)
+        began = time.perf_counter()
         yield
         await ctx.close()
+        self._count(time.perf_counter() - began)
 
-    def on_execute(self) -> Any:
+    def on_execute(self) -> Iterator[None]:
         """Before the first resolver."""
-        execution = self.execution_context
-        ctx: GraphQLContext = execution.context
-        document = execution.graphql_document
-        if ctx.idempotency_key is not None and document is not None:
-            operation = find_operation(document, execution.operation_name)
-            if operation is not None and operation.operation == GraphQLOperationType.MUTATION:
-                ctx.request_hash = _fingerprint(execution.query or "", execution)
-                ctx.mutations_expected = _number_of_fields(operation)
+        operation = self._operation()
+        ctx: GraphQLContext = self.execution_context.context
+        if (
+            ctx.idempotency_key is not None
+            and operation is not None
+            and operation.operation == GraphQLOperationType.MUTATION
+        ):
+            ctx.request_hash = _fingerprint(self.execution_context)
+            ctx.mutations_expected = _number_of_fields(operation)
         yield
 
+    def _operation(self) -> OperationDefinitionNode | None:
+        execution = self.execution_context
+        if execution.graphql_document is None:
+            return None
+        return find_operation(execution.graphql_document, execution.operation_name)
 
-def _fingerprint(query: str, execution: Any) -> str:
-    parts = [query, execution.operation_name, execution.variables or {}]
+    def _count(self, seconds: float) -> None:
+        operation = self._operation()
+        if operation is None:
+            return
+        selections = operation.selection_set.selections
+        first = selections[0] if selections else None
+        result = self.execution_context.result
+        errors = getattr(result, "errors", None)
+        code = str((errors[0].extensions or {}).get("code", "INTERNAL")) if errors else None
+        self._metrics.graphql_operation(
+            kind=operation.operation.value,
+            root_field=first.name.value if isinstance(first, FieldNode) else "fragment",
+            code=code,
+            seconds=seconds,
+        )
+
+
+def _fingerprint(execution: Any) -> str:
+    parts = [execution.query, execution.operation_name, execution.variables or {}]
     return hashlib.sha256(
         orjson.dumps(parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     ).hexdigest()
@@ -89,8 +121,8 @@ def _number_of_fields(operation: OperationDefinitionNode) -> int | None:
     return None
 
 
-def build_schema(settings: Settings) -> LimitedSchema:
-    """The schema under the limits of the settings."""
+def build_schema(settings: Settings, metrics: Metrics) -> LimitedSchema:
+    """The schema under the limits of the settings; its operations are counted."""
     return LimitedSchema(
         Query,
         mutation=Mutation,
@@ -111,12 +143,22 @@ def build_schema(settings: Settings) -> LimitedSchema:
         introspection=settings.introspection,
         log=_log_internal_error,
         error_id=lambda context: getattr(context, "request_id", "") or "unknown",
-        extensions=[OperationLifecycle],
+        extensions=[lambda: OperationLifecycle(metrics)],
     )
 
 
 def _log_internal_error(error: BaseException, *, error_id: str, path: Any = None) -> None:
     log.error("internal error", error_id=error_id, path=path, exc_info=error)
+
+
+def root_fields() -> list[str]:
+    """The names of all root fields: the labels metrics may have."""
+    config = schema_config()
+    return [
+        config.name_converter.get_graphql_name(field)
+        for root in (Query, Mutation, Subscription)
+        for field in root.__strawberry_definition__.fields  # type: ignore[union-attr]  # set by the decorator
+    ]
 
 
 class GraphQLApp(LimitedGraphQL[Any, Any], DragomanGraphQL):
@@ -182,13 +224,13 @@ def graphql_app(
     *,
     hub: Hub,
     authenticator: Authenticator,
-    schema: LimitedSchema | None = None,
+    metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI application at ``/graphql``."""
     contexts = ContextFactory(services, hub, authenticator)
     limits = TransportLimits(operations_per_connection=settings.max_subscriptions)
     app = GraphQLApp(
-        schema or build_schema(settings),
+        build_schema(settings, metrics),
         limiter=ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations)),
         stream_limiter=ConcurrencyLimiter(
             ConcurrencyLimits(
@@ -200,11 +242,19 @@ def graphql_app(
         on_connect=contexts.on_connect,
         operation_context=contexts.of_operation,
         limits=limits,
+        observe=partial(_count_streams, metrics),
         graphql_ide=None,
     )
     guarded = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
     policy = OriginPolicy(settings.allowed_origins)
     return OriginGuard(guarded, policy=policy, safe_methods_too=True)
+
+
+def _count_streams(metrics: Metrics, transport: str, change: int) -> None:
+    if change > 0:
+        metrics.subscriber_opened(transport)
+    else:
+        metrics.subscriber_closed(transport)
 
 
 def _principal_key(context: Any) -> str:

@@ -17,6 +17,7 @@ from resolvers.principal import SYSTEM
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from server.authentication import Authenticator
+from server.metrics import Metrics
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
 from server.settings import Settings
@@ -154,13 +155,14 @@ async def migrated_command_line_context(settings: Settings) -> AsyncIterator[Con
 
 
 @asynccontextmanager
-async def open_server(settings: Settings) -> AsyncIterator[Server]:
+async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Server]:
     """Open everything a server needs, on a migrated database; close it in reverse order.
 
     Runs are left running: the next server adopts them.
     """
     async with AsyncExitStack() as stack:
         database = open_database(settings)
+        database.on_write_wait = metrics.db_write_waited
         stack.push_async_callback(database.close)
         hub = Hub(DatabaseLog(database))
         stack.push_async_callback(hub.aclose)
@@ -180,6 +182,7 @@ async def open_server(settings: Settings) -> AsyncIterator[Server]:
             limits=make_limits(settings),
             trust=make_trust(settings),
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+            on_events=metrics.events_appended,
         )
         authenticator = Authenticator(services)
         wakeups.add_listener(authenticator.forget)

@@ -19,8 +19,13 @@ SWEEP_SECONDS = 300.0
 
 
 @asynccontextmanager
-async def supervised_workers(services: Services, dispatcher: RunDispatcher) -> AsyncIterator[None]:
-    """Run the dispatcher and the sweeps for the length of the block.
+async def supervised_workers(
+    services: Services,
+    dispatcher: RunDispatcher,
+    *,
+    observe: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[None]:
+    """Run the dispatcher, the sweeps and ``observe`` (for metrics) for the length of the block.
 
     One that fails is logged and begun again after a pause that grows.
     """
@@ -28,6 +33,8 @@ async def supervised_workers(services: Services, dispatcher: RunDispatcher) -> A
         "dispatch": lambda: dispatcher.run_for_ever(services),
         "sweep": lambda: _sweep_for_ever(services),
     }
+    if observe is not None:
+        workers["observe"] = observe
     tasks = [
         asyncio.create_task(_keep_going(name, work), name=f"worker {name}")
         for name, work in workers.items()

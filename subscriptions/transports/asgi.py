@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, cast
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -62,6 +63,7 @@ class DragomanGraphQL(GraphQL[Any, Any]):
         operation_context: makes the context of one operation on a WebSocket from that of its
             connection, so that nothing cached for one operation outlives it.
         limits: times and counts.
+        observe: told of each stream that opens (1) or closes (-1), with `websocket` or `sse`.
         options: everything else that Strawberry's application takes.
 
     Attributes:
@@ -79,8 +81,10 @@ class DragomanGraphQL(GraphQL[Any, Any]):
         on_connect: OnConnect | None = None,
         operation_context: OperationContext | None = None,
         limits: TransportLimits | None = None,
+        observe: Callable[[str, int], None] = lambda _transport, _change: None,
         **options: Any,
     ) -> None:
+        self._observe = observe
         self.transport_limits = limits or TransportLimits()
         self.connections = 0
         self._context_getter = context_getter
@@ -122,7 +126,7 @@ class DragomanGraphQL(GraphQL[Any, Any]):
         if self._is_full():
             await request.send_denial_response(PlainTextResponse("Too many connections", 503))
             return request
-        with self._counted():
+        with self._counted("websocket"):
             return await super().run(request, context, root_value)
 
     async def execute_single(
@@ -181,16 +185,18 @@ class DragomanGraphQL(GraphQL[Any, Any]):
             headers={**sub_response.headers, **transport.headers},
             status_code=sub_response.status_code or 200,
             limits=self.transport_limits,
-            counted=self._counted,
+            counted=partial(self._counted, "sse"),
         )
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, transport: str) -> Iterator[None]:
         self.connections += 1
+        self._observe(transport, 1)
         try:
             yield
         finally:
             self.connections -= 1
+            self._observe(transport, -1)
 
     def _is_full(self) -> bool:
         return self.connections >= self.transport_limits.connections
