@@ -34,6 +34,9 @@ class SnapshotView:
         self._values = values
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # An attribute __await__, even if None, would make this look like something to await.
+            raise AttributeError(name)
         value = self._values.get(name)
         if value is None and name == "truncated":
             return []
