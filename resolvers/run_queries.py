@@ -104,6 +104,7 @@ async def count_live_runs(ctx: Context) -> dict[str, int]:
 class OutputEntry:
     """One line of a run's output log; ``event`` is the progress event it stands for, if any."""
 
+    run_id: str
     line: int
     stream: str
     text: str
@@ -116,17 +117,18 @@ def pack_entries(entries: list[dict[str, Any]]) -> bytes:
     return zlib.compress(orjson.dumps(entries), 3)
 
 
-def unpack_entries(first_line: int, data: bytes) -> list[OutputEntry]:
+def unpack_entries(chunk: RunOutput) -> list[OutputEntry]:
     """The entries of a chunk."""
     return [
         OutputEntry(
-            line=first_line + index,
+            run_id=chunk.run_id,
+            line=chunk.first_line + index,
             stream=entry["s"],
             text=entry["t"],
             at=datetime.fromisoformat(entry["at"]),
             event=entry.get("e"),
         )
-        for index, entry in enumerate(orjson.loads(zlib.decompress(data)))
+        for index, entry in enumerate(orjson.loads(zlib.decompress(chunk.data)))
     ]
 
 
@@ -170,9 +172,7 @@ async def read_run_output(
     )
     entries: list[OutputEntry] = []
     for chunk in chunks:
-        entries.extend(
-            entry for entry in unpack_entries(chunk.first_line, chunk.data) if entry.line > after
-        )
+        entries.extend(entry for entry in unpack_entries(chunk) if entry.line > after)
         if len(entries) >= limit:
             break
     return OutputPage(entries[:limit], run.output_lines, run.status in RUN_FINAL)

@@ -21,6 +21,8 @@ from resolvers import loading
 from resolvers.run_queries import read_run_output
 from schema.context import Info
 from schema.node import Node
+from subscriptions.cursor import encode_cursor
+from subscriptions.log import RUN_EPOCH
 
 if TYPE_CHECKING:
     from schema.agent import Agent
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 class OutputLine:
     """An entry of a run's output log."""
 
+    run_id: strawberry.Private[str]
     line: int = strawberry.field(description="Its number, counted from 1 without gaps.")
     stream: str = strawberry.field(
         description="stdout, stderr, or server for what the server says."
@@ -41,6 +44,10 @@ class OutputLine:
     event: JSON | None = strawberry.field(
         description="The progress event the line stands for, if any: type and its fields."
     )
+
+    @strawberry.field(description="Its place in the log: resume runOutput after it.")
+    def cursor(self) -> str:
+        return encode_cursor(self.run_id, epoch=RUN_EPOCH, seq=self.line)
 
 
 @strawberry.type(description="Consecutive lines of a run's output.")

@@ -20,7 +20,7 @@ from schema.context import GraphQLContext, Info
 from schema.event import Event
 from schema.run import OutputLine
 from subscriptions import streams
-from subscriptions.cursor import EARLIEST, Cursor, encode_cursor, parse_position
+from subscriptions.cursor import EARLIEST, LATEST, Cursor, encode_cursor, parse_position
 from subscriptions.hub import Hub
 from subscriptions.log import OutputLine as LoggedLine
 from subscriptions.pages import EventItem
@@ -29,7 +29,7 @@ StreamAfter = Annotated[
     str | None,
     strawberry.argument(
         description="Go on after this cursor (of a query, a mutation or an earlier item); EARLIEST "
-        "for everything there is; absent: from now on."
+        "for everything there is; LATEST or absent: from now on."
     ),
 ]
 RUN_ENDS = frozenset({"run.completed", "run.failed", "run.cancelled"})
@@ -64,7 +64,7 @@ class StreamClosed:
         description="ENDED (nothing will follow), GOING_AWAY (resume in a moment), "
         "UNAVAILABLE (resume later), UNAUTHENTICATED, FORBIDDEN or NOT_FOUND."
     )
-    cursor: str | None = strawberry.field(description="Where to resume from.")
+    cursor: str = strawberry.field(description="Where to resume from.")
 
 
 EventStreamItem = Annotated[
@@ -132,7 +132,7 @@ class Subscription:
         found = await get_run(info.context, run_id=id)
         await info.context.release()
         if found.finished_at is not None and await _has_seen_the_end(info.context, found, after):
-            yield StreamClosed(reason="ENDED", cursor=after)
+            yield StreamClosed(reason="ENDED", cursor=after or LATEST)
             return
         source = _events(info.context, found.workspace_id, after, lambda e: e.entity_id == id)
         async with aclosing(source) as items:
@@ -247,7 +247,7 @@ def _item(item: Any) -> Any:
         case streams.ResyncRequired():
             return ResyncRequired(reason=item.reason, floor=item.floor, head=item.head)
         case streams.StreamClosed():
-            return StreamClosed(reason=item.reason, cursor=item.cursor)
+            return StreamClosed(reason=item.reason, cursor=item.cursor or LATEST)
     raise TypeError(f"a stream does not yield {type(item).__name__}")
 
 
@@ -255,6 +255,7 @@ def _output_item(item: Any) -> Any:
     if isinstance(item, EventItem) and isinstance(item.event, LoggedLine):
         entry = item.event.entry
         return OutputLine(
+            run_id=item.event.run_id,
             line=item.event.seq,
             stream=entry["s"],
             text=entry["t"],

@@ -17,6 +17,7 @@ from resolvers.errors import InvalidError
 
 SITE: Final = "site"
 EARLIEST: Final = "EARLIEST"
+LATEST: Final = "LATEST"
 MAX_NUMBER: Final = 2**63 - 1  # what a signed 64-bit database column holds
 
 # One byte of version and kind, the identifier, epoch, sequence number: 33 bytes are exactly 44
@@ -100,12 +101,12 @@ def decode_cursor(text: str) -> Cursor:
 
 
 def parse_position(text: str | None) -> Cursor | Literal["EARLIEST"] | None:
-    """What a client's `after` means: None is the head, `"EARLIEST"` the floor.
+    """What a client's `after` means: None or `"LATEST"` is the head, `"EARLIEST"` the floor.
 
     Raises:
-        InvalidCursor: the text is neither the keyword nor a cursor.
+        InvalidCursor: the text is neither a keyword nor a cursor.
     """
-    if text is None:
+    if text is None or text == LATEST:
         return None
     if text == EARLIEST:
         return "EARLIEST"

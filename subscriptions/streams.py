@@ -61,7 +61,10 @@ class ResyncRequired:
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
-    """The last item. `cursor` is where a later stream goes on from, if one was reached."""
+    """The last item. `cursor` is where a later stream goes on from: what was reached, else asked.
+
+    It is None where nothing was reached, and what happens from now on was asked for.
+    """
 
     reason: CloseReason
     cursor: str | None
@@ -195,7 +198,8 @@ class _Stream:
     async def items(self, after: str | None) -> AsyncGenerator[StreamItem, None]:
         """Everything the subscriber gets, last of all why it ended."""
         delivery = current_delivery.get()
-        start = parse_position(_latest(after, delivery.last_event_id if delivery else None))
+        asked = _latest(after, delivery.last_event_id if delivery else None)
+        start = parse_position(asked)
         keys = [self._key, *([self._principal] if self._principal else [])]
         reason: CloseReason
         try:
@@ -211,7 +215,7 @@ class _Stream:
             reason = "GOING_AWAY"
         else:
             return
-        cursor = self._cursor() if self._epoch >= 0 else None
+        cursor = self._cursor() if self._epoch >= 0 else asked
         if delivery is not None:
             delivery.cursor, delivery.closed = cursor, reason
         yield StreamClosed(reason, cursor)

@@ -286,7 +286,7 @@ async def test_without_permission_nothing_is_read(log: Any, hub: Hub) -> None:
     permission.error = ForbiddenError("no")
     sid = log.new(entries=1)
     items = await rest_of(stream_of(hub, sid, EARLIEST, authorize=permission))
-    assert items == [StreamClosed("FORBIDDEN", None)]
+    assert items == [StreamClosed("FORBIDDEN", EARLIEST)]
     assert log.reads == []
     assert log.heads_asked == []
 
