@@ -8,11 +8,11 @@ bounded. Readers have connections of their own that cannot write. PostgreSQL use
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 import sqlalchemy as sa
@@ -22,8 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from models.transaction import Reader, Transaction
+from models.uninterrupted import opened, uninterrupted
 
-T = TypeVar("T")
 Synchronous = Literal["FULL", "NORMAL"]
 
 WAL_RESET_FIXED = (3, 51, 3)
@@ -153,16 +153,16 @@ class Database:
                 self.on_write_wait(time.perf_counter() - asked)
             try:
                 with _translated():
-                    await connection.begin()
+                    await uninterrupted(_begin(connection))
                     transaction = Transaction(connection, self.dialect)
                     try:
                         yield transaction
                     except BaseException:
-                        await _uninterrupted(connection.rollback())
+                        await uninterrupted(connection.rollback())
                         raise
-                    await _uninterrupted(_commit(connection, transaction))
+                    await uninterrupted(_commit(connection, transaction))
             finally:
-                await _uninterrupted(connection.close())
+                await uninterrupted(connection.close())
 
     @asynccontextmanager
     async def _writer_lane(self) -> AsyncIterator[None]:
@@ -196,17 +196,17 @@ class Database:
                     await connection.execution_options(
                         isolation_level="REPEATABLE READ", postgresql_readonly=True
                     )
-                await connection.begin()
+                await uninterrupted(_begin(connection))
                 try:
                     yield Reader(connection, self.dialect)
                 finally:
-                    await _uninterrupted(connection.rollback())
+                    await uninterrupted(connection.rollback())
         finally:
-            await _uninterrupted(connection.close())
+            await uninterrupted(connection.close())
 
     async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         with _translated():
-            return await engine.connect()
+            return await opened(_open(engine))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -219,25 +219,18 @@ def _dump_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+async def _open(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
+
+async def _begin(connection: AsyncConnection) -> None:
+    await connection.begin()
+
+
 async def _commit(connection: AsyncConnection, transaction: Transaction) -> None:
     await connection.commit()
     for callback in transaction.after_commit:
         callback()
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end whatever happens to the caller; a cancellation is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result
 
 
 _BUSY = re.compile(
@@ -246,7 +239,7 @@ _BUSY = re.compile(
     re.IGNORECASE,
 )
 _FULL = re.compile(
-    r"disk is full|disk I/O error|readonly database|No space left|could not extend file",
+    r"disk is full|disk I/O error|No space left|could not extend file",
     re.IGNORECASE,
 )
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
+from models.uninterrupted import uninterrupted
 
 M = TypeVar("M", bound=SQLModel)
 DialectName = Literal["sqlite", "postgresql"]
@@ -36,13 +37,13 @@ class Reader:
         """All rows of a statement."""
         async with self._turn:
             self.statements += 1
-            return (await self._connection.execute(statement)).fetchall()
+            return (await uninterrupted(self._connection.execute(statement))).fetchall()
 
     async def first(self, statement: sa.Executable) -> sa.Row[Any] | None:
         """The first row, or None."""
         async with self._turn:
             self.statements += 1
-            return (await self._connection.execute(statement)).first()
+            return (await uninterrupted(self._connection.execute(statement))).first()
 
     async def scalar(self, statement: sa.Executable) -> Any:
         """The first column of the first row, or None."""
@@ -82,7 +83,7 @@ class Transaction(Reader):
         """Run a statement; the number of rows it touched."""
         async with self._turn:
             self.statements += 1
-            return (await self._connection.execute(statement)).rowcount
+            return (await uninterrupted(self._connection.execute(statement))).rowcount
 
     async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""
@@ -109,7 +110,7 @@ class Transaction(Reader):
             return
         async with self._turn:
             self.statements += 1
-            await self._connection.execute(sa.insert(table_of(model)), complete)
+            await uninterrupted(self._connection.execute(sa.insert(table_of(model)), complete))
 
     async def update(
         self, model: type[M], /, *conditions: sa.ColumnElement[bool], **changes: Any

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from models import metadata
 from models.database import Database, DatabaseOptions
 from models.enums import Role
 from resolvers.context import Context, Services
 from resolvers.principal import SYSTEM, Principal
+from server.migrations import migrate
 from tests.support.fakes import RecordingDispatcher, RecordingWakeUps, no_git
 
 POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql+asyncpg://root@127.0.0.1:5432")
@@ -39,22 +38,7 @@ async def _postgres_admin(*statements: str) -> None:
         await engine.dispose()
 
 
-async def create_tables(url: str) -> None:
-    """An empty database of the newest shape."""
-    engine = create_async_engine(url)
-    try:
-        async with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-            await connection.run_sync(metadata.create_all)
-            await connection.execute(
-                sa.text("INSERT INTO event_stream (id, epoch, seq, floor) VALUES ('site', 1, 0, 0)")
-            )
-    finally:
-        await engine.dispose()
-
-
-def _run_apart(work: Coroutine[Any, Any, None]) -> None:
+def _run_apart(work: Coroutine[Any, Any, Any]) -> None:
     """Run to the end in a loop of its own: a template is first asked for inside a test's loop."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         thread.submit(asyncio.run, work).result()
@@ -65,7 +49,7 @@ def postgres_template() -> Iterator[str]:
     """A PostgreSQL database that tests copy."""
     name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
     _run_apart(_postgres_admin(f"CREATE DATABASE {name}"))
-    _run_apart(create_tables(f"{POSTGRES}/{name}"))
+    _run_apart(migrate(f"{POSTGRES}/{name}"))
     yield name
     _run_apart(_postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
 
@@ -74,7 +58,7 @@ def postgres_template() -> Iterator[str]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file that tests copy."""
     path = tmp_path_factory.mktemp("template") / "dragoman.db"
-    _run_apart(create_tables(f"sqlite+aiosqlite:///{path}"))
+    _run_apart(migrate(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
