@@ -191,10 +191,25 @@ async def task_diff(ctx: Context, *, task_id: str) -> Diff | None:
         return None
     if task.commit_sha is None:
         return None
+    head = task.branch
+    if task.merge_commit is not None:
+        # The base contains the branch by now, and the branch may be gone.
+        base, head = await _started_from(ctx, task) or base, task.commit_sha
     await ctx.release()
     return await ctx.services.git.diff(
         workspace.local_path,
         base=base,
-        head=(task.merge_commit and task.commit_sha) or task.branch,
+        head=head,
         max_bytes=ctx.limits.diff_bytes,
     )
+
+
+async def _started_from(ctx: Context, task: Task) -> str | None:
+    """The commit the task's newest run with a branch started from."""
+    found: str | None = await (await ctx.reader()).scalar(
+        sa.select(RUN.base_commit)
+        .where(RUN.task_id == task.id, RUN.base_commit.is_not(None))
+        .order_by(RUN.created_at.desc(), RUN.id.desc())
+        .limit(1)
+    )
+    return found
