@@ -18,6 +18,7 @@ from schema.agent import (
     conditions,
 )
 from schema.common import (
+    INPUT,
     PAGED,
     After,
     Before,
@@ -139,12 +140,16 @@ class AgentMutation:
     """Root mutations of agents."""
 
     @strawberry.mutation(description="Make an agent known.")
-    async def create_agent(self, info: Info, input: CreateAgentInput) -> AgentPayload:
+    async def create_agent(
+        self, info: Info, input: Annotated[CreateAgentInput, INPUT]
+    ) -> AgentPayload:
         values = fields_of(input)
         return await _agent(info, lambda ctx: agents.create_agent(ctx, **values))
 
     @strawberry.mutation(description="Change how an agent is set up.")
-    async def update_agent(self, info: Info, input: UpdateAgentInput) -> AgentPayload:
+    async def update_agent(
+        self, info: Info, input: Annotated[UpdateAgentInput, INPUT]
+    ) -> AgentPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _agent(info, lambda ctx: agents.update_agent(ctx, agent_id=input.id, **values))
 
@@ -167,7 +172,9 @@ class AgentMutation:
         description="An agent's heartbeat, with what changed; an unknown agent is created. An "
         "agent's own key may report for that agent only."
     )
-    async def report_agent_status(self, info: Info, input: ReportAgentStatusInput) -> AgentPayload:
+    async def report_agent_status(
+        self, info: Info, input: Annotated[ReportAgentStatusInput, INPUT]
+    ) -> AgentPayload:
         values = fields_of(input)
         return await _agent(info, lambda ctx: agent_reports.report_agent_status(ctx, **values))
 
@@ -175,7 +182,7 @@ class AgentMutation:
         description="Keep one line of what an agent is doing: the newest 200 of each agent."
     )
     async def report_agent_progress(
-        self, info: Info, input: ReportAgentProgressInput
+        self, info: Info, input: Annotated[ReportAgentProgressInput, INPUT]
     ) -> AgentProgressPayload:
         values = fields_of(input)
         kept: Any = await mutate(

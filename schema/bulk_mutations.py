@@ -1,6 +1,6 @@
 """Small changes of a task, its context entries, and one change for many tasks."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 
@@ -10,7 +10,7 @@ from resolvers import loading, task_bulk, task_context
 from resolvers.event_queries import log_head
 from resolvers.task_bulk import BulkAction, BulkArguments
 from resolvers.task_context import NewContextEntry
-from schema.common import cursor_of, fields_of, given, log_cursor, mutate
+from schema.common import INPUT, cursor_of, fields_of, given, log_cursor, mutate
 from schema.context import Info
 from schema.task import Task
 from schema.task_mutations import TaskPayload
@@ -170,7 +170,9 @@ class BulkMutation:
     """Root mutations that go with those of tasks."""
 
     @strawberry.mutation(description="Give a task to a user, an agent, or nobody.")
-    async def assign_task(self, info: Info, input: AssignTaskInput) -> TaskPayload:
+    async def assign_task(
+        self, info: Info, input: Annotated[AssignTaskInput, INPUT]
+    ) -> TaskPayload:
         task: Any = await mutate(
             info,
             lambda ctx: task_bulk.assign_task(
@@ -183,7 +185,7 @@ class BulkMutation:
         return TaskPayload(task=task)
 
     @strawberry.mutation(description="Add labels to a task and remove others.")
-    async def label_task(self, info: Info, input: LabelTaskInput) -> TaskPayload:
+    async def label_task(self, info: Info, input: Annotated[LabelTaskInput, INPUT]) -> TaskPayload:
         task: Any = await mutate(
             info,
             lambda ctx: task_bulk.label_task(
@@ -194,7 +196,7 @@ class BulkMutation:
 
     @strawberry.mutation(description="Tell agents to read more files for a task.")
     async def add_context_entries(
-        self, info: Info, input: AddContextEntriesInput
+        self, info: Info, input: Annotated[AddContextEntriesInput, INPUT]
     ) -> ContextEntriesPayload:
         entries = [NewContextEntry(**fields_of(entry)) for entry in input.entries]
         return await _context(
@@ -206,7 +208,7 @@ class BulkMutation:
 
     @strawberry.mutation(description="Have agents read fewer files for a task.")
     async def remove_context_entries(
-        self, info: Info, input: RemoveContextEntriesInput
+        self, info: Info, input: Annotated[RemoveContextEntriesInput, INPUT]
     ) -> ContextEntriesPayload:
         return await _context(
             info,
@@ -220,7 +222,9 @@ class BulkMutation:
         "fail and others succeed.",
         metadata={"cost": 100},
     )
-    async def bulk_update_tasks(self, info: Info, input: BulkUpdateTasksInput) -> BulkPayload:
+    async def bulk_update_tasks(
+        self, info: Info, input: Annotated[BulkUpdateTasksInput, INPUT]
+    ) -> BulkPayload:
         arguments = BulkArguments(
             status=input.status,
             assignee_id=given(input.assignee_id),

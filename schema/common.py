@@ -30,6 +30,7 @@ Last = Annotated[int | None, strawberry.argument(description="How many, from the
 Before = Annotated[
     str | None, strawberry.argument(description="Only what stands in front of this cursor.")
 ]
+INPUT = strawberry.argument(description="All that is given, in one object.")
 
 PAGED: dict[str, Any] = {"page_size_arguments": ("first", "last")}
 """Metadata of a field that returns a page: its cost multiplies by the page size asked for."""
@@ -171,6 +172,7 @@ def fields_of(input_: Any, *, leave_out: frozenset[str] = frozenset()) -> dict[s
 
 
 __all__ = [
+    "INPUT",
     "JSON",
     "PAGED",
     "After",

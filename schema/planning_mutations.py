@@ -10,6 +10,7 @@ from resolvers.errors import NotFoundError
 from resolvers.stories import StoryOrder
 from schema.bulk_mutations import BulkMutation
 from schema.common import (
+    INPUT,
     PAGED,
     After,
     Before,
@@ -173,12 +174,16 @@ class StoryMutation:
     """Root mutations of stories."""
 
     @strawberry.mutation(description="Write a story down.")
-    async def create_story(self, info: Info, input: CreateStoryInput) -> StoryPayload:
+    async def create_story(
+        self, info: Info, input: Annotated[CreateStoryInput, INPUT]
+    ) -> StoryPayload:
         values = fields_of(input)
         return await _story(info, lambda ctx: stories.create_story(ctx, **values))
 
     @strawberry.mutation(description="Change fields of a story; its tasks stay as they are.")
-    async def update_story(self, info: Info, input: UpdateStoryInput) -> StoryPayload:
+    async def update_story(
+        self, info: Info, input: Annotated[UpdateStoryInput, INPUT]
+    ) -> StoryPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _story(
             info, lambda ctx: stories.update_story(ctx, story_id=input.id, **values)
@@ -195,12 +200,16 @@ class SprintMutation:
     """Root mutations of sprints."""
 
     @strawberry.mutation(description="Plan a sprint, or start it at once.")
-    async def create_sprint(self, info: Info, input: CreateSprintInput) -> SprintPayload:
+    async def create_sprint(
+        self, info: Info, input: Annotated[CreateSprintInput, INPUT]
+    ) -> SprintPayload:
         values = fields_of(input)
         return await _sprint(info, lambda ctx: sprints.create_sprint(ctx, **values))
 
     @strawberry.mutation(description="Change fields of a sprint.")
-    async def update_sprint(self, info: Info, input: UpdateSprintInput) -> SprintPayload:
+    async def update_sprint(
+        self, info: Info, input: Annotated[UpdateSprintInput, INPUT]
+    ) -> SprintPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _sprint(
             info, lambda ctx: sprints.update_sprint(ctx, sprint_id=input.id, **values)

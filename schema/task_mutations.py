@@ -10,6 +10,7 @@ from resolvers.dependencies import set_dependencies
 from resolvers.errors import NotFoundError
 from resolvers.task_queries import TaskOrder
 from schema.common import (
+    INPUT,
     PAGED,
     After,
     Before,
@@ -158,17 +159,21 @@ class TaskMutation:
     """Root mutations of tasks and runs."""
 
     @strawberry.mutation(description="Put a task on a board.")
-    async def create_task(self, info: Info, input: CreateTaskInput) -> TaskPayload:
+    async def create_task(
+        self, info: Info, input: Annotated[CreateTaskInput, INPUT]
+    ) -> TaskPayload:
         values = _task_values(input, leave_out=frozenset())
         return await _task(info, lambda ctx: tasks.create_task(ctx, **values))
 
     @strawberry.mutation(description="Change fields of a task.")
-    async def update_task(self, info: Info, input: UpdateTaskInput) -> TaskPayload:
+    async def update_task(
+        self, info: Info, input: Annotated[UpdateTaskInput, INPUT]
+    ) -> TaskPayload:
         values = _task_values(input, leave_out=frozenset({"id"}))
         return await _task(info, lambda ctx: tasks.update_task(ctx, task_id=input.id, **values))
 
     @strawberry.mutation(description="Drop a card in a column, at a place: a free move.")
-    async def move_task(self, info: Info, input: MoveTaskInput) -> TaskPayload:
+    async def move_task(self, info: Info, input: Annotated[MoveTaskInput, INPUT]) -> TaskPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _task(info, lambda ctx: task_board.move_task(ctx, task_id=input.id, **values))
 
@@ -297,7 +302,7 @@ class TaskMutation:
         return await _task(info, lambda ctx: tasks.delete_task(ctx, task_id=id, force=force))
 
     @strawberry.mutation(description="Queue a run of a task; it starts when its turn comes.")
-    async def start_run(self, info: Info, input: StartRunInput) -> RunPayload:
+    async def start_run(self, info: Info, input: Annotated[StartRunInput, INPUT]) -> RunPayload:
         values = fields_of(input)
         return await _run(info, lambda ctx: runs.start_run(ctx, **values))
 

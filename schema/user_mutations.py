@@ -16,6 +16,7 @@ from resolvers.users import UserOrder
 from resolvers.viewing import site_permissions
 from schema.agent import Agent
 from schema.common import (
+    INPUT,
     PAGED,
     After,
     Before,
@@ -238,27 +239,37 @@ class UserMutation:
     """Root mutations of users, keys and log-ins."""
 
     @strawberry.mutation(description="Make a user; for site admins.")
-    async def create_user(self, info: Info, input: CreateUserInput) -> UserPayload:
+    async def create_user(
+        self, info: Info, input: Annotated[CreateUserInput, INPUT]
+    ) -> UserPayload:
         values = fields_of(input)
         return await _user(info, lambda ctx: users.create_user(ctx, **values))
 
     @strawberry.mutation(description="Change yourself, or as a site admin others.")
-    async def update_user(self, info: Info, input: UpdateUserInput) -> UserPayload:
+    async def update_user(
+        self, info: Info, input: Annotated[UpdateUserInput, INPUT]
+    ) -> UserPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _user(info, lambda ctx: users.update_user(ctx, user_id=input.id, **values))
 
     @strawberry.mutation(description="Merge into preferences.")
-    async def set_preferences(self, info: Info, input: SetPreferencesInput) -> UserPayload:
+    async def set_preferences(
+        self, info: Info, input: Annotated[SetPreferencesInput, INPUT]
+    ) -> UserPayload:
         values = fields_of(input)
         return await _user(info, lambda ctx: users.set_preferences(ctx, **values))
 
     @strawberry.mutation(description="Set a password; all other log-ins of the user end.")
-    async def change_password(self, info: Info, input: ChangePasswordInput) -> UserPayload:
+    async def change_password(
+        self, info: Info, input: Annotated[ChangePasswordInput, INPUT]
+    ) -> UserPayload:
         values = fields_of(input)
         return await _user(info, lambda ctx: passwords.change_password(ctx, **values))
 
     @strawberry.mutation(description="Make a token; its secret is shown this once.")
-    async def create_token(self, info: Info, input: CreateTokenInput) -> CreateTokenPayload:
+    async def create_token(
+        self, info: Info, input: Annotated[CreateTokenInput, INPUT]
+    ) -> CreateTokenPayload:
         values = fields_of(input)
         created = await mutate(info, lambda ctx: tokens.create_token(ctx, **values))
         token: Any = created.key
@@ -277,7 +288,7 @@ class UserMutation:
         description="Exchange name and password for a token that ends seven days after its last "
         "use. After ten failures in a minute from one address: RATE_LIMITED."
     )
-    async def log_in(self, info: Info, input: LogInInput) -> LogInPayload:
+    async def log_in(self, info: Info, input: Annotated[LogInInput, INPUT]) -> LogInPayload:
         ctx = info.context
 
         async def run(_: Any) -> CreatedKey:

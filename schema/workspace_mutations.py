@@ -10,6 +10,7 @@ from resolvers import workspace_queries as queries
 from resolvers.errors import InvalidError, NotFoundError
 from resolvers.workspace_queries import WorkspaceOrder
 from schema.common import (
+    INPUT,
     PAGED,
     After,
     Before,
@@ -171,14 +172,18 @@ class WorkspaceMutation:
     """Root mutations of workspaces, members and repositories."""
 
     @strawberry.mutation(description="Create a workspace; you become its admin.")
-    async def create_workspace(self, info: Info, input: CreateWorkspaceInput) -> WorkspacePayload:
+    async def create_workspace(
+        self, info: Info, input: Annotated[CreateWorkspaceInput, INPUT]
+    ) -> WorkspacePayload:
         values = fields_of(input)
         return await _workspace(info, lambda ctx: workspaces.create_workspace(ctx, **values))
 
     @strawberry.mutation(
         description="Change a workspace; settings and limits are merged at every depth."
     )
-    async def update_workspace(self, info: Info, input: UpdateWorkspaceInput) -> WorkspacePayload:
+    async def update_workspace(
+        self, info: Info, input: Annotated[UpdateWorkspaceInput, INPUT]
+    ) -> WorkspacePayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _workspace(
             info,
@@ -227,12 +232,14 @@ class WorkspaceMutation:
         return DeleteWorkspacePayload(workspace_id=strawberry.ID(gone.id))
 
     @strawberry.mutation(description="Let a user into a workspace.")
-    async def add_member(self, info: Info, input: MemberInput) -> MemberPayload:
+    async def add_member(self, info: Info, input: Annotated[MemberInput, INPUT]) -> MemberPayload:
         values = fields_of(input)
         return await _member(info, lambda ctx: members.add_member(ctx, **values))
 
     @strawberry.mutation(description="Give a member another role.")
-    async def update_member(self, info: Info, input: MemberInput) -> MemberPayload:
+    async def update_member(
+        self, info: Info, input: Annotated[MemberInput, INPUT]
+    ) -> MemberPayload:
         values = fields_of(input)
         return await _member(info, lambda ctx: members.update_member(ctx, **values))
 
@@ -253,14 +260,14 @@ class WorkspaceMutation:
 
     @strawberry.mutation(description="Tell a workspace's agents of a repository.")
     async def create_repository(
-        self, info: Info, input: CreateRepositoryInput
+        self, info: Info, input: Annotated[CreateRepositoryInput, INPUT]
     ) -> RepositoryPayload:
         values = {name: value for name, value in fields_of(input).items() if value is not None}
         return await _repository(info, lambda ctx: repositories.create_repository(ctx, **values))
 
     @strawberry.mutation(description="Change a repository's entry.")
     async def update_repository(
-        self, info: Info, input: UpdateRepositoryInput
+        self, info: Info, input: Annotated[UpdateRepositoryInput, INPUT]
     ) -> RepositoryPayload:
         values = fields_of(input, leave_out=frozenset({"id"}))
         return await _repository(
