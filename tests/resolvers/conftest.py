@@ -14,6 +14,8 @@ from resolvers.context import Context, Services
 from resolvers.ports import Trust
 from resolvers.principal import Principal
 from resolvers.workspaces import create_workspace
+from tests.support.fixtures import MakeContext
+from tests.support.people import AsUser, principal_of
 
 EVENT, STREAM, TASK, TOTAL = (table_of(m).c for m in (Event, EventStream, Task, TaskTotal))
 
@@ -158,3 +160,13 @@ async def board(board_services: Services) -> AsyncIterator[Board]:
 def dev(board: Board) -> Context:
     """A developer of the board."""
     return board.context("developer")
+
+
+@pytest.fixture
+def as_user(services: Services, as_principal: MakeContext) -> AsUser:
+    """A context for a user as they are now, with a key that differs in the things given."""
+
+    async def make(user: User, **changes: Any) -> Context:
+        return as_principal(await principal_of(services, user, **changes))
+
+    return make
