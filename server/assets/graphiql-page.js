@@ -29,9 +29,21 @@
     }),
   });
 
-  // GraphiQL looks at its last parse, which lags behind fast typing and would then send a
-  // subscription as a query; so the document is parsed as it is sent.
-  const fetcher = (params, options) => send(params, { ...options, documentAST: parsed(params.query) });
+  // GraphiQL looks at its last parse, which lags behind fast typing and changes of the tab: it
+  // would send a subscription as a query, or name the operation of before. So the document is
+  // parsed as it is sent.
+  function fetcher(params, options) {
+    const documentAST = parsed(params.query);
+    const operationName = operationOf(documentAST, params.operationName);
+    return send({ ...params, operationName }, { ...options, documentAST });
+  }
+
+  function operationOf(documentAST, chosen) {
+    const names = (documentAST?.definitions ?? [])
+      .filter((definition) => definition.kind === 'OperationDefinition')
+      .map((definition) => definition.name?.value);
+    return names.length === 1 ? names[0] : chosen;
+  }
 
   function parsed(query) {
     try {
