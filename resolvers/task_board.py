@@ -92,6 +92,8 @@ async def enter_status(
     changes.update(_times(ctx, task, status))
     if position is not None:
         changes["position"] = position
+    remembers = status in {TaskStatus.PAUSED, TaskStatus.BLOCKED}
+    changes.setdefault("status_before", left if remembers else None)
     after = await change_task(
         ctx,
         task,
@@ -99,7 +101,6 @@ async def enter_status(
         extra={"reason": reason},
         status=status,
         status_reason=reason,
-        status_before=left if status in {TaskStatus.PAUSED, TaskStatus.BLOCKED} else None,
         **changes,
     )
     if status == TaskStatus.QUEUED and enqueue:

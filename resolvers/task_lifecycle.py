@@ -124,12 +124,17 @@ async def resume_task(ctx: Context, *, task_id: str) -> Task:
             )
             ctx.after_commit(ctx.services.dispatcher.wake)
     event = TRANSITIONS["resume"].event
-    if target == TaskStatus.QUEUED and not runs:
-        return await enter_status(ctx, task, target, event=event)
-    times: dict[str, Any] = {"queued_at": ctx.now} if target == TaskStatus.QUEUED else {}
-    return await change_task(
-        ctx, task, event, status=target, status_before=None, status_reason=None, **times
-    )
+    if target == TaskStatus.QUEUED and runs:
+        return await change_task(
+            ctx,
+            task,
+            event,
+            status=target,
+            status_before=None,
+            status_reason=None,
+            queued_at=ctx.now,
+        )
+    return await enter_status(ctx, task, target, event=event, end_runs=False, status_before=None)
 
 
 async def approve_task(
