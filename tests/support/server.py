@@ -184,6 +184,14 @@ class RunningServer:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
 
+    def await_no_run_processes(self, within: float = STOP_SECONDS) -> None:
+        """Wait until every run's processes have ended by themselves."""
+        deadline = time.monotonic() + within
+        while left := self.run_processes():
+            if time.monotonic() > deadline:
+                raise ServerFailedError(f"still there: {left}")
+            time.sleep(0.05)
+
     def run_processes(self) -> dict[int, str]:
         """Processes of runs (supervisors, agents and what those started) by pid, with their argv.
 
