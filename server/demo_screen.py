@@ -87,11 +87,11 @@ class Screen:
                 self.line("result", event.get("text") or event.get("error") or event["verdict"])
 
     def _write(self, text: str) -> None:
-        if not self._is_terminal:
-            self._stream.write(text)
-        else:
+        if self._is_terminal:
             status = self._coloured(self._status, "dim") if self._status else ""
-            self._stream.write(f"{_CLEAR_LINE}{text}{status}")
+            text = f"{_CLEAR_LINE}{text}{status}"
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(text.encode(encoding, "replace").decode(encoding))
         self._stream.flush()
 
     def _coloured(self, text: str, colour: str) -> str:
