@@ -142,17 +142,18 @@ async def _position(
     neighbour_id = before_id or after_id
     if neighbour_id is None or neighbour_id == task.id:
         return None
-    field = "beforeId" if before_id else "afterId"
-    neighbour = await _position_of(ctx, task, neighbour_id, field=field)
-    position = await _between(ctx, task, neighbour, forward=before_id is None)
+    field, forward = ("beforeId", False) if before_id else ("afterId", True)
+    place = await _place_of(ctx, task, neighbour_id, field=field)
+    position = await _next_to(ctx, task, place, forward=forward)
     if position is None:
         await _spread(ctx, task.workspace_id)
-        neighbour = await _position_of(ctx, task, neighbour_id, field=field)
-        position = await _between(ctx, task, neighbour, forward=before_id is None)
+        place = await _place_of(ctx, task, neighbour_id, field=field)
+        position = await _next_to(ctx, task, place, forward=forward)
     return position
 
 
-async def _position_of(ctx: Context, task: Task, card_id: str, *, field: str) -> float:
+async def _place_of(ctx: Context, task: Task, card_id: str, *, field: str) -> tuple[float, str]:
+    """A card's position and, because moves at once may give two cards the same, its id."""
     position = await ctx.transaction.scalar(
         sa.select(TASK.position).where(
             TASK.id == card_id,
@@ -162,42 +163,57 @@ async def _position_of(ctx: Context, task: Task, card_id: str, *, field: str) ->
     )
     if position is None:
         raise InvalidError(f"Task {card_id} is not in this workspace", field=field)
-    return float(position)
+    return float(position), card_id
 
 
-async def _between(ctx: Context, task: Task, neighbour: float, *, forward: bool) -> float | None:
-    """Half-way to the next card in a direction; None when there is no room left."""
-    ahead = TASK.position > neighbour if forward else TASK.position < neighbour
-    extreme = sa.func.min(TASK.position) if forward else sa.func.max(TASK.position)
+async def _next_to(
+    ctx: Context, task: Task, place: tuple[float, str], *, forward: bool
+) -> float | None:
+    """Half-way from a place to the next card in a direction; None when there is no room left."""
+    here, card_id = place
+    nearest: tuple[sa.ColumnElement[Any], ...]
+    if forward:
+        beyond = sa.and_(TASK.position >= here, sa.or_(TASK.position > here, TASK.id > card_id))
+        nearest = (TASK.position, TASK.id)
+    else:
+        beyond = sa.and_(TASK.position <= here, sa.or_(TASK.position < here, TASK.id < card_id))
+        nearest = (TASK.position.desc(), TASK.id.desc())
     other = await ctx.transaction.scalar(
-        sa.select(extreme).where(
+        sa.select(TASK.position)
+        .where(
             TASK.workspace_id == task.workspace_id,
             TASK.deleted_at.is_(None),
             TASK.id != task.id,
-            ahead,
+            beyond,
         )
+        .order_by(*nearest)
+        .limit(1)
     )
     if other is None:
-        return neighbour + (POSITION_GAP if forward else -POSITION_GAP)
-    if abs(float(other) - neighbour) < MINIMUM_GAP:
+        return here + (POSITION_GAP if forward else -POSITION_GAP)
+    if abs(float(other) - here) < MINIMUM_GAP:
         return None
-    return (float(other) + neighbour) / 2
+    return (float(other) + here) / 2
 
 
 async def _spread(ctx: Context, workspace_id: str) -> None:
-    """Number all cards afresh, in their order, when halving has used a gap up."""
+    """Number all cards afresh, in their order, when halving has used a gap up.
+
+    One event tells so: whoever keeps positions has to read them again.
+    """
     table = table_of(Task)
     ranked = (
         sa.select(
             TASK.id,
             sa.func.row_number().over(order_by=(TASK.position, TASK.id)).label("rank"),
         )
-        .where(TASK.workspace_id == workspace_id)
+        .where(TASK.workspace_id == workspace_id, TASK.deleted_at.is_(None))
         .subquery()
     )
-    rank = sa.select(ranked.c.rank).where(ranked.c.id == table.c.id).scalar_subquery()
     await ctx.transaction.execute(
         sa.update(table)
-        .where(table.c.workspace_id == workspace_id)
-        .values(position=rank * POSITION_GAP)
+        .where(table.c.id == ranked.c.id)
+        .values(position=ranked.c.rank * POSITION_GAP)
     )
+    workspace = await get_active_workspace(ctx, workspace_id=workspace_id)
+    ctx.emit("workspace.positions_changed", workspace, workspace_id=workspace_id)

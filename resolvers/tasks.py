@@ -131,7 +131,7 @@ async def create_task(
         Task,
         workspace_id=workspace_id,
         number=number,
-        position=number * POSITION_GAP,
+        position=await _last_position(ctx, workspace_id) + POSITION_GAP,
         created_by=ctx.authenticated().user_id,
         created_at=now,
         updated_at=now,
@@ -144,6 +144,16 @@ async def create_task(
     if wanted != TaskStatus.BACKLOG:
         task = await enter_status(ctx, task, wanted)
     return task
+
+
+async def _last_position(ctx: Context, workspace_id: str) -> float:
+    """Where the last card of a board stands; cards may have been moved behind the newest one."""
+    position = await ctx.transaction.scalar(
+        sa.select(sa.func.max(TASK.position)).where(
+            TASK.workspace_id == workspace_id, TASK.deleted_at.is_(None)
+        )
+    )
+    return float(position or 0.0)
 
 
 def _auto_assignee(ctx: Context, workspace: Workspace) -> str | None:

@@ -8,12 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from models import Event, EventStream, Task, TaskTotal, User, Workspace, table_of, utcnow
+from models.database import Database
 from models.enums import Role
 from models.transaction import select_all
 from resolvers.context import Context, Services
 from resolvers.ports import Trust
 from resolvers.principal import Principal
 from resolvers.workspaces import create_workspace
+from tests.support.fakes import RecordingDispatcher, RecordingWakeUps, no_git
 from tests.support.fixtures import MakeContext
 from tests.support.people import AsUser, principal_of
 
@@ -140,6 +142,22 @@ async def make_board(services: Services, **workspace: Any) -> Board:
                 updated_at=utcnow(),
             )
     return Board(services, created, users)
+
+
+def offline_services(database: Database) -> Services:
+    """Services on a database, for tests that run their own loop."""
+    from server.security import ArgonPasswords, FernetBox
+
+    return Services(
+        database=database,
+        wakeups=RecordingWakeUps(),
+        dispatcher=RecordingDispatcher(),
+        clock=utcnow,
+        passwords=ArgonPasswords(fast=True),
+        secrets=FernetBox.generate(),
+        git=no_git(),
+        trust=Trust(executors={"CUSTOM": object(), "CODEX": object()}),
+    )
 
 
 @pytest.fixture
