@@ -23,6 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server on SQLite for all tests of the module; they must not stop it."""
     with a_server(tmp_path_factory.mktemp("server"), max_concurrent_runs="8") as running:
         yield running
+        assert running.complaints() == []
 
 
 @pytest.fixture(scope="module", params=BOTH)
@@ -33,6 +34,7 @@ def any_server(
     folder = tmp_path_factory.mktemp("server")
     with a_server(folder, database=request.param, max_concurrent_runs="8") as running:
         yield running
+        assert running.complaints() == []
 
 
 @pytest.fixture

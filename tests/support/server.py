@@ -5,6 +5,7 @@ Methods of ``RunningServer`` block: use ``asyncio.to_thread`` where a loop has o
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import selectors
@@ -64,6 +65,12 @@ class RunningServer:
     def websocket_url(self) -> str:
         """Where graphql-transport-ws is spoken."""
         return f"ws{self.url.removeprefix('http')}/graphql"
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """What was logged as an error by now."""
+        lines = [line for line in self.log.splitlines() if line.startswith("{")]
+        logged = [json.loads(line) for line in lines]
+        return [line for line in logged if line.get("level") in {"error", "critical"}]
 
     def environment(self) -> dict[str, str]:
         """The server's environment: the machine's own without any DRAGOMAN_ variable."""
