@@ -61,13 +61,11 @@ async def test_the_first_key_opens_everything(system: Context, services: Service
     assert (created.key.expires_at, created.key.workspace_id) == (None, None)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a b", "ä", "x" * 101, "a/b", "nul\x00", "tab\t", "trailing\n"]
-)
-async def test_names_keep_to_their_alphabet(owner: Context, name: str) -> None:
-    with pytest.raises(InvalidError) as refusal:
-        await create_user(owner, name=name)
-    assert refusal.value.details["field"] == "name"
+async def test_names_keep_to_their_alphabet(owner: Context) -> None:
+    for name in ("", "a b", "ä", "x" * 101, "a/b", "nul\x00", "tab\t", "trailing\n"):
+        with pytest.raises(InvalidError) as refusal:
+            await create_user(owner, name=name)
+        assert refusal.value.details["field"] == "name"
 
 
 async def test_names_are_unique_in_any_case(owner: Context) -> None:
@@ -76,9 +74,8 @@ async def test_names_are_unique_in_any_case(owner: Context) -> None:
         await create_user(owner, name="ada.l+1@X-Y_Z")
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+async def test_fields_are_checked(owner: Context) -> None:
+    for field, value in (
         ("email", "nobody"),
         ("email", "a b@c"),
         ("avatar_url", "javascript:alert(1)"),
@@ -87,12 +84,10 @@ async def test_names_are_unique_in_any_case(owner: Context) -> None:
         ("password", "x" * 201),
         ("role", "EMPEROR"),
         ("kind", "ROBOT"),
-    ],
-)
-async def test_fields_are_checked(owner: Context, field: str, value: str) -> None:
-    with pytest.raises(InvalidError) as refusal:
-        await create_user(owner, name="ada", **{field: value})  # type: ignore[arg-type]  # wrong on purpose
-    assert refusal.value.details["field"].lower() == field.replace("_", "")
+    ):
+        with pytest.raises(InvalidError) as refusal:
+            await create_user(owner, name="ada", **{field: value})  # type: ignore[arg-type]  # wrong on purpose
+        assert refusal.value.details["field"].lower() == field.replace("_", "")
 
 
 @pytest.mark.parametrize("role", [None, Role.VIEWER, Role.DEVELOPER, Role.MANAGER])
