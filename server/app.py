@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> Starlette:
                 async with supervised_workers(
                     server.services,
                     server.dispatcher,
+                    event_retention=settings.event_retention,
                     observe=None if settings.metrics_port == 0 else observer(server, metrics),
                 ):
                     server.is_ready = True

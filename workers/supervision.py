@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
 from resolvers.context import Context, Services
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
+from resolvers.retention import prune_events
 from workers.dispatch import RunDispatcher
 
 log = structlog.get_logger("dragoman.workers")
@@ -23,15 +25,18 @@ async def supervised_workers(
     services: Services,
     dispatcher: RunDispatcher,
     *,
+    event_retention: float = 0.0,
     observe: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
     """Run the dispatcher, the sweeps and ``observe`` (for metrics) for the length of the block.
+
+    Events older than ``event_retention`` seconds are forgotten; 0 keeps them all.
 
     One that fails is logged and begun again after a pause that grows.
     """
     workers: dict[str, Callable[[], Awaitable[None]]] = {
         "dispatch": lambda: dispatcher.run_for_ever(services),
-        "sweep": lambda: _sweep_for_ever(services),
+        "sweep": lambda: _sweep_for_ever(services, event_retention),
     }
     if observe is not None:
         workers["observe"] = observe
@@ -62,7 +67,11 @@ async def _keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def _sweep_for_ever(services: Services) -> None:
+async def _sweep_for_ever(services: Services, event_retention: float) -> None:
     while True:
         await drop_expired_requests(Context(services, SYSTEM))
+        if event_retention:
+            await prune_events(
+                Context(services, SYSTEM), older_than=timedelta(seconds=event_retention)
+            )
         await asyncio.sleep(SWEEP_SECONDS)
