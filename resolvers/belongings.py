@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 
 from models import Workspace, table_of
 from models.enums import Permission
+from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.stamps import restores
@@ -47,13 +48,15 @@ async def get_belonging(
     """
     ctx.authenticated()
     table, kind = table_of(model), model.__name__
+    if not check.is_id(entity_id):
+        raise NotFoundError(kind, entity_id)
     statement = (
         sa.select(*table.c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == table.c.workspace_id)
         .where(table.c.id == entity_id, WORKSPACE.deleted_at.is_(None))
     )
     if ctx.in_transaction:
-        statement = statement.with_for_update(of=table)
+        statement = statement.with_for_update(of=table, key_share=True)
     row = await (await ctx.reader()).first(statement)
     if row is None:
         raise NotFoundError(kind, entity_id)

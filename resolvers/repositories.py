@@ -35,8 +35,7 @@ async def get_repository(
         NotFoundError, ForbiddenError, UnauthenticatedError.
         ConflictError: a change is asked for below an inactive workspace.
     """
-    known = repository_id if check.is_id(repository_id) else ""
-    return await get_belonging(ctx, Repository, entity_id=known, permission=permission)
+    return await get_belonging(ctx, Repository, entity_id=repository_id, permission=permission)
 
 
 async def list_repositories(ctx: Context, *, workspace_id: str) -> list[Repository]:

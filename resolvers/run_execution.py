@@ -119,7 +119,12 @@ def _executing_in(workspace_id: sa.ColumnElement[str]) -> sa.ScalarSelect[Any]:
 
 
 async def _lock_workspace(ctx: Context, workspace_id: str) -> Workspace | None:
-    statement = select_all(Workspace).where(WORKSPACE.id == workspace_id)
+    # Asked again under the lock: it may have been archived or deleted since the candidates came.
+    statement = select_all(Workspace).where(
+        WORKSPACE.id == workspace_id,
+        WORKSPACE.status == WorkspaceStatus.ACTIVE,
+        WORKSPACE.deleted_at.is_(None),
+    )
     if ctx.transaction.dialect == "postgresql":
         statement = statement.with_for_update(skip_locked=True)
     found = await ctx.transaction.records(Workspace, statement)
@@ -209,6 +214,23 @@ async def renew_leases(ctx: Context, *, tokens: dict[str, int]) -> set[str]:
         .returning(RUN.id, RUN.lease_token)
     )
     return {row.id for row in rows if tokens[row.id] == row.lease_token}
+
+
+@step
+async def give_up_leases(ctx: Context, *, tokens: dict[str, int]) -> int:
+    """Let the leases of runs end now, so that another server may take them up at once; how many."""
+    ended = 0
+    for run_id, token in tokens.items():
+        ended += await ctx.transaction.execute(
+            sa.update(table_of(Run))
+            .where(
+                RUN.id == run_id,
+                RUN.lease_owner == ctx.services.instance,
+                RUN.lease_token == token,
+            )
+            .values(lease_expires_at=ctx.now)
+        )
+    return ended
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from models import Run, RunOutput, Task, Workspace, table_of
 from models.enums import Permission, RunStatus
 from models.lifecycle import RUN_FINAL, RUN_LIVE
 from models.transaction import select_all
+from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError
 from resolvers.paging import Order, Page, PageArguments, read_page
@@ -38,6 +39,8 @@ async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permiss
         ConflictError: a change is asked for below an inactive workspace.
     """
     ctx.authenticated()
+    if not check.is_id(run_id):
+        raise NotFoundError("Run", run_id)
     statement = (
         sa.select(*table_of(Run).c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
