@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from graphql import FieldNode, OperationDefinitionNode
 from graphql import OperationType as GraphQLOperationType
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.extensions import SchemaExtension
 
@@ -23,6 +23,7 @@ from resolvers.principal import Principal
 from schema.context import GraphQLContext
 from schema.root import Mutation, Query, Subscription, schema_config
 from server.authentication import Authenticator, bearer_token, token_of
+from server.connections import Connection, LimitedWSHandler
 from server.limits.concurrency import ConcurrencyLimiter, ConcurrencyLimits
 from server.limits.cost import CostRules
 from server.limits.document import DocumentLimits
@@ -39,15 +40,8 @@ from subscriptions.transports.limits import TransportLimits
 
 log = structlog.get_logger("dragoman.graphql")
 
-
-@dataclass(slots=True)
-class Connection:
-    """A WebSocket connection: each of its operations gets a context of its own."""
-
-    request_id: str
-    connection_params: Mapping[str, Any] | None = None
-    token: str | None = None
-    state: dict[str, Any] = field(default_factory=dict)
+CONNECTION = "graphql_connection"
+"""Where a WebSocket's connection stands in its scope's state."""
 
 
 class OperationLifecycle(SchemaExtension):
@@ -164,6 +158,17 @@ def root_fields() -> list[str]:
 class GraphQLApp(LimitedGraphQL[Any, Any], DragomanGraphQL):
     """Limited requests over resumable transports."""
 
+    graphql_transport_ws_handler_class = LimitedWSHandler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or a connection; what a connection held is given back at its end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            connection: Connection | None = scope.get("state", {}).pop(CONNECTION, None)
+            if connection is not None:
+                await connection.held.aclose()
+
 
 @dataclass(slots=True)
 class ContextFactory:
@@ -172,6 +177,7 @@ class ContextFactory:
     services: Services
     hub: Hub
     authenticator: Authenticator
+    streams: ConcurrencyLimiter
 
     async def of_request(
         self, request: Request | WebSocket, _response: Response | WebSocket
@@ -180,7 +186,9 @@ class ContextFactory:
         request_id = request_id_of(request.scope)
         token = token_of(request.headers)
         if isinstance(request, WebSocket):
-            return Connection(request_id, token=token, state=request.scope["state"])
+            connection = Connection(request_id, token=token, state=request.scope["state"])
+            request.scope["state"][CONNECTION] = connection
+            return connection
         ctx = await self._make(token, request_id, request.scope["state"])
         ctx.idempotency_key = request.headers.get("idempotency-key")
         return ctx
@@ -193,7 +201,8 @@ class ContextFactory:
         if given is not None and not isinstance(given, str):
             raise UnauthenticatedError("authorization must be a text")
         connection.token = bearer_token(given) or connection.token
-        await self.of_operation(connection)
+        connection.caller = _principal_key(await self.of_operation(connection))
+        await connection.held.enter_async_context(self.streams.turn(connection.caller))
         return None
 
     async def of_operation(self, connection: Connection) -> GraphQLContext:
@@ -227,16 +236,15 @@ def graphql_app(
     metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI application at ``/graphql``."""
-    contexts = ContextFactory(services, hub, authenticator)
     limits = TransportLimits(operations_per_connection=settings.max_subscriptions)
+    streams = ConcurrencyLimiter(
+        ConcurrencyLimits(running=settings.max_streams, waiting=0, total_running=limits.connections)
+    )
+    contexts = ContextFactory(services, hub, authenticator, streams)
     app = GraphQLApp(
         build_schema(settings, metrics),
         limiter=ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations)),
-        stream_limiter=ConcurrencyLimiter(
-            ConcurrencyLimits(
-                running=settings.max_streams, waiting=0, total_running=limits.connections
-            )
-        ),
+        stream_limiter=streams,
         principal_key=_principal_key,
         context_getter=contexts.of_request,
         on_connect=contexts.on_connect,
