@@ -198,7 +198,6 @@ async def task_diff(ctx: Context, *, task_id: str) -> Diff | None:
     if task.merge_commit is not None:
         # The base contains the branch by now, and the branch may be gone.
         base, head = await _started_from(ctx, task) or base, task.commit_sha
-    await ctx.release()
     return await ctx.services.git.diff(
         workspace.local_path,
         base=base,
