@@ -11,6 +11,7 @@ from models.transaction import Reader, select_all
 from resolvers.context import Context
 from resolvers.errors import InvalidError
 from resolvers.operation import operation
+from resolvers.task_fields import lock_links
 from resolvers.tasks import NewDependency, change_task, get_task
 
 TASK = table_of(Task).c
@@ -107,6 +108,7 @@ async def _check(ctx: Context, task: Task, wanted: set[str]) -> None:
     unknown = sorted(wanted - set(known))
     if unknown:
         raise InvalidError(f"Task {unknown[0]} is not in this workspace", field="dependsOn")
+    await lock_links(ctx, task.workspace_id)
     if await _reaches(ctx, wanted, task.id):
         raise InvalidError("The tasks would wait for each other in a circle", field="dependsOn")
 
@@ -141,7 +143,7 @@ async def release_dependents(ctx: Context, task: Task) -> list[Task]:
         )
         .order_by(TASK.number)
         .limit(1000)
-        .with_for_update(),
+        .with_for_update(key_share=True),
     )
     return [
         await change_task(

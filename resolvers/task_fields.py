@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models import Agent, Membership, Story, Task, User, table_of
+from models import Agent, Membership, Story, Task, User, Workspace, table_of
 from models.enums import (
     PRIORITY_LEVEL_MAX,
     Executor,
@@ -191,7 +191,20 @@ async def _reference(
     return value
 
 
+async def lock_links(ctx: Context, workspace_id: str) -> None:
+    """Let nobody else link tasks of a workspace until the transaction ends.
+
+    A circle is looked for before a link is written: two links made at once could close one that
+    neither sees. Locking the tasks themselves is not enough, a circle may be longer than two.
+    """
+    workspace = table_of(Workspace).c
+    await ctx.transaction.execute(
+        sa.select(workspace.id).where(workspace.id == workspace_id).with_for_update(key_share=True)
+    )
+
+
 async def _refuse_parent_cycle(ctx: Context, task: Task, parent_id: str) -> None:
+    await lock_links(ctx, task.workspace_id)
     seen: str | None = parent_id
     for _ in range(ctx.limits.dependencies):
         if seen is None:

@@ -39,7 +39,7 @@ async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permi
         .where(TASK.id == task_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
     )
     if ctx.in_transaction:
-        statement = statement.with_for_update(of=table_of(Task))
+        statement = statement.with_for_update(of=table_of(Task), key_share=True)
     row = await (await ctx.reader()).first(statement)
     if row is None:
         raise NotFoundError("Task", task_id)
@@ -217,18 +217,23 @@ async def archive_task(ctx: Context, *, task_id: str, archived: bool = True) -> 
 async def delete_task(ctx: Context, *, task_id: str, force: bool = False) -> Task:
     """Delete a task softly: it is gone from every list and look-up; its number is not reused.
 
+    It holds nobody back any more: tasks that are BLOCKED and waited for nothing else are released.
+
     Args:
         ctx: needs ``write``.
         task_id: which.
         force: also when a run executes, which is then stopped; otherwise that is a CONFLICT.
     """
+    from resolvers.dependencies import release_dependents
     from resolvers.task_runs import end_live_runs
 
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     if not force:
         await refuse_if_executing(ctx, task)
     await end_live_runs(ctx, task, reason="task_deleted")
-    return await change_task(ctx, task, "task.deleted", deleted_at=ctx.now)
+    gone = await change_task(ctx, task, "task.deleted", deleted_at=ctx.now)
+    await release_dependents(ctx, gone)
+    return gone
 
 
 async def refuse_if_executing(ctx: Context, task: Task) -> None:
