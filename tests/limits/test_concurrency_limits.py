@@ -9,7 +9,7 @@ from server.limits.concurrency import ConcurrencyLimiter, ConcurrencyLimits, Rat
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the condition is another task's progress
+        while not condition():  # the condition is another task's progress
             await asyncio.sleep(0)
 
 

@@ -312,7 +312,7 @@ async def test_streams_are_counted_until_they_end(make_board: Any) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the condition is another task's progress
+        while not condition():  # the condition is another task's progress
             await asyncio.sleep(0)
 
 

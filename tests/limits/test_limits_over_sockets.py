@@ -20,7 +20,7 @@ async def serving(app: Any) -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(10):
-        while not server.started:  # noqa: ASYNC110  # uvicorn tells by this flag only
+        while not server.started:  # uvicorn tells by this flag only
             await asyncio.sleep(0.01)
     try:
         yield server.servers[0].sockets[0].getsockname()[1]

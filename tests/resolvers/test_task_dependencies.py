@@ -96,14 +96,14 @@ async def until_somebody_waits(board: Board) -> None:
     """Another transaction has come as far as it can beside the one that is open."""
     database = board.services.database
     if database.dialect == "sqlite":
-        while not database.write_waiters:  # noqa: ASYNC110  # a number, not an event
+        while not database.write_waiters:  # a number, not an event
             await asyncio.sleep(0.01)
         return
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    while not (await board.rows(waiting))[0][0]:  # noqa: ASYNC110  # another program's state
+    while not (await board.rows(waiting))[0][0]:  # another program's state
         await asyncio.sleep(0.01)
 
 

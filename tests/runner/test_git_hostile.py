@@ -404,7 +404,7 @@ async def test_git_is_bounded_in_time_with_its_helpers(
         await run_git(["x"], cwd=tmp_path, environment=build_git_environment(), seconds=0.5)
     assert time.monotonic() - began < 10
     async with asyncio.timeout(10):
-        while Path(f"/proc/{pid.read_text()}/cmdline").exists():  # noqa: ASYNC110, ASYNC240 - /proc
+        while Path(f"/proc/{pid.read_text()}/cmdline").exists():
             await asyncio.sleep(0.02)
 
 
@@ -438,12 +438,12 @@ async def test_git_ends_with_the_caller_who_waits_for_it(
         run_git(["x"], cwd=tmp_path, environment=build_git_environment(), stdin=b"x" * 1_000_000)
     )
     async with asyncio.timeout(10):
-        while not pid.exists():  # noqa: ASYNC110 - a process tells no event
+        while not pid.exists():
             await asyncio.sleep(0.02)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert not Path(f"/proc/{pid.read_text()}/cmdline").exists()  # noqa: ASYNC240 - /proc
+    assert not Path(f"/proc/{pid.read_text()}/cmdline").exists()
 
 
 async def test_git_that_is_missing_is_named(

@@ -240,7 +240,7 @@ async def test_a_fresh_process_finds_the_run_again(start_run: Any) -> None:
     assert await ask_afresh() == ["Alive", agent.pid]
     os.kill(run.identity.supervisor.pid, signal.SIGKILL)
     async with asyncio.timeout(10):
-        while is_alive(run.identity.supervisor):  # noqa: ASYNC110 - a process tells no event
+        while is_alive(run.identity.supervisor):
             await asyncio.sleep(0.01)
     assert await ask_afresh() == ["Lost", agent.pid]
 

@@ -41,7 +41,7 @@ async def listening(url: str, channel: str) -> AsyncIterator[tuple[SupervisedBac
 
 async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is inside another library
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -11,7 +11,7 @@ from subscriptions.ports import Head, Reading, events_key, principal_key
 
 async def eventually(condition: Any) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is a plain counter
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -195,7 +195,7 @@ def serve(hub: Hub) -> Serve:
             listener.bind(("127.0.0.1", 0))
             running = asyncio.create_task(server.serve(sockets=[listener]))
             async with asyncio.timeout(5):
-                while not server.started:  # noqa: ASYNC110 - uvicorn offers nothing to wait for
+                while not server.started:
                     await asyncio.sleep(0.01)
             try:
                 yield Served(world, app, listener.getsockname()[1])
@@ -241,7 +241,7 @@ async def closed(ws: Any) -> tuple[int, str]:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is a plain attribute
+        while not condition():
             await asyncio.sleep(0.01)
 
 
