@@ -21,6 +21,7 @@ from resolvers.run_execution import (
     claim_run,
     executing_runs,
     fail_lost_run,
+    give_up_leases,
     renew_leases,
     stops_requested,
 )
@@ -177,9 +178,15 @@ class RunDispatcher:
                 )
 
     async def _let_go(self) -> None:
-        """Stop following; processes go on."""
+        """Stop following; processes go on, and the next server need not wait for leases to end."""
+        tokens = {run_id: run.claimed.token for run_id, (run, _) in self._active.items()}
         tasks = [task for _, task in self._active.values()]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if not tasks:
+            return
+        await asyncio.wait(tasks)
+        try:
+            await give_up_leases(self._system(), tokens=tokens)
+        except UnavailableError as error:
+            log.warning("leases not given up", error=str(error))

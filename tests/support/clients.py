@@ -39,12 +39,15 @@ def _headers(token: str | None, extra: dict[str, str] | None = None) -> dict[str
 
 
 class HttpClient:
-    """GraphQL over HTTP; every request is one JSON POST."""
+    """GraphQL over HTTP; every request is one JSON POST.
+
+    ``url`` may be set anew when the server comes back at another address.
+    """
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
         self.token = token
-        self._http = httpx2.AsyncClient(base_url=url, timeout=PATIENCE)
+        self._http = httpx2.AsyncClient(timeout=PATIENCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +67,7 @@ class HttpClient:
         """
         extra = {"Idempotency-Key": key} if key else None
         return await self._http.post(
-            "/graphql",
+            f"{self.url}/graphql",
             json={"query": query, "variables": variables or {}},
             headers=_headers(self.token, extra),
         )
@@ -77,7 +80,7 @@ class HttpClient:
 
     async def get(self, path: str) -> httpx2.Response:
         """Any page, with the token."""
-        return await self._http.get(path, headers=_headers(self.token))
+        return await self._http.get(self.url + path, headers=_headers(self.token))
 
     async def send(self, content: bytes, **headers: str) -> httpx2.Response:
         """A POST to the GraphQL endpoint with any body."""
@@ -85,7 +88,7 @@ class HttpClient:
             name.replace("_", "-"): value for name, value in headers.items()
         }
         return await self._http.post(
-            "/graphql", content=content, headers=_headers(self.token, wanted)
+            f"{self.url}/graphql", content=content, headers=_headers(self.token, wanted)
         )
 
     @contextlib.asynccontextmanager
@@ -102,7 +105,7 @@ class HttpClient:
             extra["Last-Event-ID"] = last_event_id
         async with self._http.stream(
             "POST",
-            "/graphql",
+            f"{self.url}/graphql",
             json={"query": query, "variables": variables or {}},
             headers=_headers(self.token, extra),
         ) as response:
