@@ -83,7 +83,7 @@ async def test_a_polite_stop_tells_streams_where_to_resume_and_leaves_runs_runni
     assert rest[-1]["reason"] == "ENDED"
     assert rest[0]["line"] <= LINES, "nothing was left to resume"
     ended = await board.until_run(run, "COMPLETED")
-    assert ended["reason"] == "completed"
+    assert ended["reason"] == "done"
     assert await texts(board, run) == COUNTED
     task = await board.until_task(task, "REVIEW")
     assert task["filesChanged"] == 1
