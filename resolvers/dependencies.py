@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from models import Task, TaskDependency, table_of
 from models.enums import DependencyKind, Permission, TaskStatus
 from models.transaction import Reader, select_all
+from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError
 from resolvers.operation import operation
@@ -96,6 +97,8 @@ async def replace_dependencies(
 async def _check(ctx: Context, task: Task, wanted: set[str]) -> None:
     if task.id in wanted:
         raise InvalidError("A task cannot wait for itself", field="dependsOn")
+    for task_id in wanted:
+        check.identifier(task_id, field="dependsOn")
     if not wanted:
         return
     known = await ctx.transaction.scalars(

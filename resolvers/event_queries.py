@@ -6,6 +6,7 @@ from models import Event, EventStream, table_of
 from models.enums import Permission
 from models.event import SITE_STREAM
 from models.transaction import select_all
+from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.events import Position
@@ -73,8 +74,10 @@ async def list_events(
     await log_head(ctx, workspace_id=workspace_id)
     statement = select_all(Event).where(EVENT.stream_id == (workspace_id or SITE_STREAM))
     if entity_id is not None:
+        check.text(entity_id, field="entityId", maximum=80)
         statement = statement.where(EVENT.entity_id == entity_id)
     if types is not None:
-        statement = statement.where(EVENT.type.in_(types[: ctx.limits.list_items]))
+        wanted = check.lines(types, field="types", maximum_items=ctx.limits.list_items, maximum=40)
+        statement = statement.where(EVENT.type.in_(wanted))
     order = [Order(EVENT.seq, newest_first)]
     return await read_page(ctx, Event, statement, order=order, page=page or PageArguments())

@@ -179,6 +179,7 @@ async def _reference(
     if value is None:
         return None
     model, kind = _REFERENCES[name]
+    check.identifier(value, field=name)
     columns = table_of(model).c
     conditions = [columns.id == value, columns.workspace_id == workspace_id]
     if model is Task:
@@ -219,6 +220,7 @@ async def _assignee(ctx: Context, workspace_id: str, user_id: str | None) -> str
     """A user who can see the workspace; others do not exist for the caller."""
     if user_id is None:
         return None
+    check.identifier(user_id, field="assignee_id")
     user, member = table_of(User).c, table_of(Membership).c
     found = await ctx.transaction.scalar(
         sa.select(user.id)

@@ -33,6 +33,8 @@ async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permi
         ConflictError: something other than reading is asked for below an inactive workspace.
     """
     ctx.authenticated()
+    if not check.is_id(task_id):
+        raise NotFoundError("Task")
     statement = (
         sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)

@@ -34,6 +34,8 @@ UNSET: Final = Unset()
 
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ENCODED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON spells it, unlike a backslash that somebody wrote in front of those letters."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 
 
@@ -134,7 +136,7 @@ def json_value(value: Any, *, field: str, maximum_bytes: int) -> Any:
             field=field,
             limit=maximum_bytes,
         )
-    if b"\\u0000" in encoded:
+    if _ENCODED_NUL.search(encoded):
         raise InvalidError(f"{field} contains a NUL", field=field)
     return value
 
@@ -150,3 +152,14 @@ def json_object(value: Any, *, field: str, maximum_bytes: int) -> dict[str, Any]
 def is_id(value: str) -> bool:
     """Whether a text has the shape of our ids: a canonical lower-case UUID."""
     return _UUID.fullmatch(value) is not None
+
+
+def identifier(value: str, *, field: str) -> str:
+    """One of our ids.
+
+    Raises:
+        InvalidError: another shape; nothing has such an id.
+    """
+    if not is_id(value):
+        raise InvalidError(f"{field} is not an id: it must be a lower-case UUID", field=field)
+    return value

@@ -24,6 +24,7 @@ class Connection:
     request_id: str
     connection_params: Mapping[str, Any] | None = None
     token: str | None = None
+    address: str = ""
     caller: Hashable = "anonymous"
     state: dict[str, Any] = field(default_factory=dict)
     held: AsyncExitStack = field(default_factory=AsyncExitStack)

@@ -185,11 +185,15 @@ class ContextFactory:
         """The context of an HTTP request, or what is known of a connection at its handshake."""
         request_id = request_id_of(request.scope)
         token = token_of(request.headers)
+        address = request.client.host if request.client else ""
         if isinstance(request, WebSocket):
-            connection = Connection(request_id, token=token, state=request.scope["state"])
+            connection = Connection(
+                request_id, token=token, address=address, state=request.scope["state"]
+            )
             request.scope["state"][CONNECTION] = connection
             return connection
         ctx = await self._make(token, request_id, request.scope["state"])
+        ctx.client_address = address
         ctx.idempotency_key = request.headers.get("idempotency-key")
         return ctx
 
@@ -207,7 +211,9 @@ class ContextFactory:
 
     async def of_operation(self, connection: Connection) -> GraphQLContext:
         """The context of one operation of a connection."""
-        return await self._make(connection.token, connection.request_id, connection.state)
+        ctx = await self._make(connection.token, connection.request_id, connection.state)
+        ctx.client_address = connection.address
+        return ctx
 
     async def _make(
         self, token: str | None, request_id: str, state: dict[str, Any]
