@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import sqlalchemy as sa
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from models.database import DatabaseBusyError, StorageFullError
+from server.migrations import HEAD
 from server.services import Server
 
 CHECK_SECONDS = 5.0
@@ -26,7 +28,11 @@ async def _readyz(request: Request) -> Response:
     server: Server | None = getattr(request.app.state, "server", None)
     if server is None or not server.is_ready:
         return JSONResponse({"status": "starting"}, 503)
-    checks = {"database": await _database(server), "streams": _streams(server)}
+    checks = {
+        "database": await _database(server),
+        "migrations": await _migrations(server),
+        "streams": _streams(server),
+    }
     healthy = all(check["ok"] for check in checks.values())
     return JSONResponse(
         {"status": "ok" if healthy else "unavailable", "checks": checks}, 200 if healthy else 503
@@ -42,9 +48,20 @@ async def _database(server: Server) -> dict[str, Any]:
         return {"ok": False, "reason": str(error) or "timeout"}
 
 
+async def _migrations(server: Server) -> dict[str, Any]:
+    """The database has the shape this program was written for."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS), server.services.database.read() as reader:
+            found = await reader.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    except (TimeoutError, DatabaseBusyError) as error:
+        return {"ok": False, "reason": str(error) or "timeout"}
+    return {"ok": found == HEAD, "revision": found}
+
+
 def _streams(server: Server) -> dict[str, Any]:
     return {
         "ok": not server.hub.is_closing,
         "watchers": server.hub.watchers,
         "wakeups_lost": server.hub.wakeups_lost_total,
+        "wakeups_unsent": server.wakeups.dropped,
     }
