@@ -154,7 +154,7 @@ async def test_bad_fields_are_named_and_change_nothing(dev: Context, board: Boar
         ("story_points", float("inf")),
         ("story_points", 101),
         ("estimate_seconds", -1),
-        ("due_at", datetime(2030, 1, 1)),  # the lack of a zone is what is refused
+        ("due_at", datetime(2030, 1, 1)),  # noqa: DTZ001  # the lack of a zone is what is refused
         ("branch", "../x"),
         ("branch", "-rf"),
         ("base_branch", "a b"),
