@@ -127,8 +127,9 @@ def _times(ctx: Context, task: Task, status: TaskStatus) -> dict[str, Any]:
 
 
 async def _enqueue(ctx: Context, task: Task) -> None:
-    ctx.require(Permission.EXECUTE, task.workspace_id, kind="Task")
-    workspace = await get_active_workspace(ctx, workspace_id=task.workspace_id)
+    workspace = await get_active_workspace(
+        ctx, workspace_id=task.workspace_id, permission=Permission.EXECUTE
+    )
     if not workspace.pull_mode:
         await queue_run(ctx, task, workspace=workspace)
 
