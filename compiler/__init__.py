@@ -1,0 +1,26 @@
+"""GraphQL documents compiled to Python over the same Strawberry resolvers."""
+
+from compiler.events import CompiledSelection, compile_selection
+from compiler.execute import CompiledExecutor, Fallback, Options
+from compiler.fields import BATCH
+from compiler.front import CompiledSchema, execute_function
+from compiler.guard import Guard, SimpleGuard
+from compiler.outcome import Outcome, Reason
+from compiler.selection import Selection, selection_of
+
+__all__ = [
+    "BATCH",
+    "CompiledExecutor",
+    "CompiledSchema",
+    "CompiledSelection",
+    "Fallback",
+    "Guard",
+    "Options",
+    "Outcome",
+    "Reason",
+    "Selection",
+    "SimpleGuard",
+    "compile_selection",
+    "execute_function",
+    "selection_of",
+]

@@ -1,0 +1,203 @@
+"""What a resolver is told about its place: made cheaply, complete when asked."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    OperationDefinitionNode,
+)
+from graphql.pyutils import Path, gather_with_cancel
+from graphql.type.definition import GraphQLResolveInfoHelpers
+from strawberry.execution import optimized_is_awaitable
+
+from compiler.selection import Selection
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+Token = tuple[Any, Any]
+"""A place in the response: (place of the parent or None, list index or (key, type name))."""
+
+
+def path_of(token: Token) -> Path:
+    """A place as graphql-core's path."""
+    keys: list[Any] = []
+    place: Token | None = token
+    while place is not None:
+        keys.append(place[1])
+        place = place[0]
+    path: Path | None = None
+    for key in reversed(keys):
+        path = Path(path, key, None) if type(key) is int else Path(path, *key)
+    assert path is not None  # noqa: S101  # a token has at least one key
+    return path
+
+
+class FieldFacts:
+    """What is the same for every call of one field of a plan."""
+
+    __slots__ = ("field_name", "field_nodes", "parent_type", "return_type", "selection", "step")
+
+    def __init__(
+        self,
+        *,
+        field_nodes: list[FieldNode],
+        parent_type: GraphQLObjectType,
+        return_type: GraphQLOutputType,
+        response_key: str,
+        selection: Selection,
+    ) -> None:
+        self.field_name = field_nodes[0].name.value
+        self.field_nodes = field_nodes
+        self.parent_type = parent_type
+        self.return_type = return_type
+        self.step = (response_key, parent_type.name)
+        self.selection = selection
+
+
+class Run:
+    """What is the same for every call during one execution."""
+
+    __slots__ = (
+        "background",
+        "context",
+        "fragments",
+        "operation",
+        "operation_extensions",
+        "root_value",
+        "schema",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        *,
+        schema: GraphQLSchema,
+        operation: OperationDefinitionNode,
+        fragments: dict[str, FragmentDefinitionNode],
+        variables: dict[str, Any],
+        context: Any,
+        root_value: Any,
+        operation_extensions: dict[str, Any] | None,
+    ) -> None:
+        self.schema = schema
+        self.operation = operation
+        self.fragments = fragments
+        self.variables = variables
+        self.context = context
+        self.root_value = root_value
+        self.operation_extensions = operation_extensions
+        self.background: set[Future[Any]] = set()
+
+    def track(self, values: Sequence[Any]) -> None:
+        """Settle abandoned awaitables in the background, as graphql-core does."""
+        import asyncio
+
+        awaitables = [value for value in values if optimized_is_awaitable(value)]
+        if awaitables:
+            future = asyncio.gather(*awaitables, return_exceptions=True)
+            self.background.add(future)
+            future.add_done_callback(self.background.discard)
+
+
+def _gather(values: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
+    return gather_with_cancel(*values)
+
+
+class RawInfo:
+    """The members of graphql-core's `GraphQLResolveInfo`, as Strawberry extends it.
+
+    And `selection`: see `compiler.selection.selection_of`.
+    """
+
+    __slots__ = ("_facts", "_place", "_run", "context")
+
+    def __init__(self, run: Run, facts: FieldFacts, place: Token | None) -> None:
+        self.context = run.context
+        self._run = run
+        self._facts = facts
+        self._place = place
+
+    @property
+    def field_name(self) -> str:
+        """See GraphQLResolveInfo."""
+        return self._facts.field_name
+
+    @property
+    def field_nodes(self) -> list[FieldNode]:
+        """See GraphQLResolveInfo."""
+        return self._facts.field_nodes
+
+    @property
+    def return_type(self) -> GraphQLOutputType:
+        """See GraphQLResolveInfo."""
+        return self._facts.return_type
+
+    @property
+    def parent_type(self) -> GraphQLObjectType:
+        """See GraphQLResolveInfo."""
+        return self._facts.parent_type
+
+    @property
+    def path(self) -> Path:
+        """See GraphQLResolveInfo."""
+        return path_of((self._place, self._facts.step))
+
+    @property
+    def schema(self) -> GraphQLSchema:
+        """See GraphQLResolveInfo."""
+        return self._run.schema
+
+    @property
+    def fragments(self) -> dict[str, FragmentDefinitionNode]:
+        """See GraphQLResolveInfo."""
+        return self._run.fragments
+
+    @property
+    def root_value(self) -> Any:
+        """See GraphQLResolveInfo."""
+        return self._run.root_value
+
+    @property
+    def operation(self) -> OperationDefinitionNode:
+        """See GraphQLResolveInfo."""
+        return self._run.operation
+
+    @property
+    def variable_values(self) -> dict[str, Any]:
+        """The coerced values, as Strawberry's executor gives them."""
+        return self._run.variables
+
+    @property
+    def is_awaitable(self) -> Callable[[Any], bool]:
+        """See GraphQLResolveInfo."""
+        return optimized_is_awaitable
+
+    @property
+    def abort_signal(self) -> None:
+        """Nothing aborts a compiled execution but cancellation."""
+        return
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """See GraphQLResolveInfo."""
+        return GraphQLResolveInfoHelpers(gather=_gather, track=self._run.track)
+
+    @property
+    def operation_extensions(self) -> dict[str, Any] | None:
+        """See `strawberry.Info.input_extensions`."""
+        return self._run.operation_extensions
+
+    @property
+    def selection(self) -> Selection:
+        """See `compiler.selection.selection_of`."""
+        return self._facts.selection
+
+    def _asdict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in GraphQLResolveInfo._fields}

@@ -1,0 +1,175 @@
+"""What compiled code asks about values: their kind, their leaf form, their items."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from types import GeneratorType, NoneType
+from typing import Any
+
+from graphql import (
+    GraphQLBoolean,
+    GraphQLEnumType,
+    GraphQLFloat,
+    GraphQLID,
+    GraphQLInt,
+    GraphQLLeafType,
+    GraphQLString,
+    Undefined,
+)
+from graphql.pyutils import is_iterable
+from strawberry.execution import optimized_is_awaitable
+
+PLAIN = 0
+NULL = 1
+AWAITABLE = 2
+UNUSUAL = 3
+DYNAMIC = 4
+
+MAX_KNOWN_CLASSES = 4_096
+
+
+class Bail(Exception):  # noqa: N818  # not an error: the reference executor has to answer
+    """The compiled code met something that graphql-core has to answer."""
+
+
+class Kinds(dict[type, int]):
+    """What a value is, by its class.
+
+    PLAIN, NULL, AWAITABLE, UNUSUAL (an error to raise), or DYNAMIC (only the value itself tells).
+    """
+
+    def __missing__(self, cls: type) -> int:
+        """Find out about a class seen for the first time."""
+        if len(self) >= MAX_KNOWN_CLASSES:
+            self.clear()
+        kind = self[cls] = _kind(cls)
+        return kind
+
+
+def _kind(cls: type) -> int:
+    if cls is NoneType or cls is type(Undefined):
+        return NULL
+    if issubclass(cls, Exception):
+        return UNUSUAL
+    if hasattr(cls, "__await__"):
+        return AWAITABLE
+    names = {name for base in cls.__mro__ if base is not object for name in base.__dict__}
+    if issubclass(cls, GeneratorType) or names & {"__class__", "__getattr__", "__getattribute__"}:
+        return DYNAMIC
+    return PLAIN
+
+
+KINDS = Kinds()
+
+
+def not_plain(value: object, complete: Callable[..., Any], *rest: object) -> Any:
+    """Complete an object that is not PLAIN and must not be null.
+
+    Raises:
+        Bail: it is null, an error or something to await.
+    """
+    if KINDS[type(value)] != DYNAMIC or optimized_is_awaitable(value):
+        raise Bail(f"no object: {type(value).__name__}")
+    return complete(value, *rest)
+
+
+def not_plain_or_null(value: object, complete: Callable[..., Any], *rest: object) -> Any:
+    """The same where null is allowed."""
+    return None if KINDS[type(value)] == NULL else not_plain(value, complete, *rest)
+
+
+def listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    """The items of any iterable that graphql-core takes for a list.
+
+    Raises:
+        Bail: it is none.
+    """
+    if type(value) is tuple:
+        return value
+    if (
+        optimized_is_awaitable(value)
+        or hasattr(value, "__aiter__")
+        or hasattr(value, "__next__")  # graphql-core could not read it a second time
+        or not is_iterable(value)
+    ):
+        raise Bail(f"not a list: {type(value).__name__}")
+    items: Iterable[Any] = value
+    return list(items)
+
+
+def listed_or_null(value: Any) -> list[Any] | tuple[Any, ...] | None:
+    """The items of an iterable, or None for null."""
+    return None if KINDS[type(value)] == NULL else listed(value)
+
+
+def leaf_serializer(leaf: GraphQLLeafType, *, nullable: bool) -> Callable[[Any], Any]:
+    """The function that completes any value of a leaf type as graphql-core does.
+
+    It raises whatever the type's own coercion raises, or Bail.
+    """
+    coerce = leaf.coerce_output_value
+
+    def serialize(value: Any) -> Any:
+        kind = KINDS[type(value)]
+        if kind and (kind != DYNAMIC or optimized_is_awaitable(value)):
+            if kind == NULL and nullable:
+                return None
+            raise Bail(f"{leaf.name}: {type(value).__name__}")
+        coerced = coerce(value)
+        if coerced is None or coerced is Undefined:
+            raise Bail(f"{leaf.name} became null")
+        return coerced
+
+    return serialize
+
+
+def exact_test(leaf: GraphQLLeafType) -> str | None:
+    """A Python expression on ``{x}``, true when a value is complete as it is; None without one."""
+    return _EXACT_TESTS.get(leaf.name) if leaf in _BUILT_IN else None
+
+
+_BUILT_IN = (GraphQLString, GraphQLID, GraphQLInt, GraphQLFloat, GraphQLBoolean)
+_EXACT_TESTS = {
+    "String": "type({x}) is str",
+    "ID": "type({x}) is str",
+    "Int": "type({x}) is int and -2147483648 <= {x} <= 2147483647",
+    "Float": "type({x}) is float and -INF < {x} < INF",
+    "Boolean": "type({x}) is bool",
+}
+
+
+def enum_table(leaf: GraphQLLeafType) -> dict[Any, str] | None:
+    """Names by member and by raw text, for enums of texts; None where equality could mislead."""
+    wrapped = getattr(leaf, "wrapped_cls", None)
+    if not isinstance(leaf, GraphQLEnumType) or not isinstance(wrapped, type):
+        return None
+    members = list(wrapped) if issubclass(wrapped, Enum) else []
+    if not members or not all(type(member.value) is str for member in members):
+        return None
+    table: dict[Any, str] = {}
+    for member in members:
+        for value in (member, member.value):
+            try:
+                table.setdefault(value, leaf.coerce_output_value(value))
+            except (ValueError, KeyError):
+                return None
+    return table
+
+
+def untyped(answer: Any, type_name: str) -> None:
+    """Judge what a type check said instead of True, or a type resolver instead of a name.
+
+    Raises:
+        Bail: it is nothing that stands for the type; a coroutine is disposed of.
+    """
+    if optimized_is_awaitable(answer):
+        close_quietly(answer)
+        raise Bail(f"{type_name} is found out asynchronously")
+    if not answer or type(answer) is str:
+        raise Bail(f"not of type {type_name}")
+
+
+def close_quietly(awaitable: Awaitable[Any]) -> None:
+    """Dispose of a coroutine that will not be awaited."""
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()
