@@ -158,3 +158,10 @@ def test_nothing_is_promised_that_is_not_served() -> None:
     served = any(path.startswith("/compat") for path in paths)
     says_not_yet = "nothing is served under `/compat`" in (ROOT / "README.md").read_text()
     assert says_not_yet != served
+
+
+def test_what_is_not_in_use_is_said_so() -> None:
+    uses = any("from compiler" in file.read_text() for file in (ROOT / "server").rglob("*.py"))
+    readme = (ROOT / "README.md").read_text()
+    [row] = [line for line in readme.splitlines() if "compiled to Python" in line]
+    assert ("not yet" in row) != uses, "README.md and docs/architecture.md: the compiler"
