@@ -21,7 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from models.transaction import Reader, Transaction
+from models.sqlite_reading import NoConnectionError, SlowReadError, SqliteReadPool
+from models.transaction import Reader, Transaction, fetch_with
 from models.uninterrupted import opened, uninterrupted
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -66,11 +67,12 @@ class Database:
         backend = self.url.get_backend_name()
         if backend == "sqlite":
             self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
-            self._writer = self._sqlite_engine(writes=True)
-            self._reader = self._sqlite_engine(writes=False)
+            self._engine = self._sqlite_writer()
+            self._sqlite_readers: SqliteReadPool | None = self._sqlite_reader()
         elif backend == "postgresql":
             self.dialect = "postgresql"
-            self._writer = self._reader = self._postgresql_engine()
+            self._engine = self._postgresql_engine()
+            self._sqlite_readers = None
         else:
             raise ValueError(f"{backend} is not supported: use sqlite or postgresql")
         self._lane = asyncio.Lock()
@@ -83,36 +85,49 @@ class Database:
         """The SQLite file, or None."""
         return Path(self.url.database or "") if self.dialect == "sqlite" else None
 
-    def _sqlite_engine(self, *, writes: bool) -> AsyncEngine:
+    def _sqlite_writer(self) -> AsyncEngine:
         options = self.options
         engine = create_async_engine(
             self.url,
-            pool_size=1 if writes else options.readers,
-            max_overflow=0 if writes else options.readers,
+            pool_size=1,
+            max_overflow=0,
             pool_timeout=options.writer_wait,
             json_serializer=_dump_json,
             json_deserializer=orjson.loads,
             connect_args={"timeout": options.writer_wait, "isolation_level": None},
         )
-
-        @sa.event.listens_for(engine.sync_engine, "connect")
-        def configure(connection: Any, _record: Any) -> None:
-            cursor = connection.cursor()
-            if writes:
-                cursor.execute("PRAGMA journal_mode = WAL")
-                cursor.execute(f"PRAGMA synchronous = {options.synchronous}")
-            else:
-                cursor.execute("PRAGMA query_only = ON")
-            cursor.execute("PRAGMA foreign_keys = ON")
-            cursor.execute("PRAGMA cache_size = -16384")
-            cursor.execute("PRAGMA temp_store = MEMORY")
-            cursor.close()
-
-        @sa.event.listens_for(engine.sync_engine, "begin")
-        def begin(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
+        _on_connect(
+            engine.sync_engine,
+            "journal_mode = WAL",
+            f"synchronous = {options.synchronous}",
+            "foreign_keys = ON",
+            "cache_size = -16384",
+            "temp_store = MEMORY",
+        )
+        _on_begin(engine.sync_engine, "BEGIN IMMEDIATE")
         return engine
+
+    def _sqlite_reader(self) -> SqliteReadPool:
+        options = self.options
+        engine = sa.create_engine(
+            self.url.set(drivername="sqlite+pysqlite"),
+            poolclass=sa.NullPool,
+            json_serializer=_dump_json,
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": options.writer_wait,
+                "isolation_level": None,
+                "check_same_thread": False,
+            },
+        )
+        _on_connect(engine, "query_only = ON", "cache_size = -16384", "temp_store = MEMORY")
+        _on_begin(engine, "BEGIN")
+        return SqliteReadPool(
+            engine,
+            size=2 * options.readers,
+            wait=options.writer_wait,
+            statement_timeout=options.statement_timeout,
+        )
 
     def _postgresql_engine(self) -> AsyncEngine:
         options = self.options
@@ -148,7 +163,7 @@ class Database:
         """
         asked = time.perf_counter()
         async with self._writer_lane():
-            connection = await self._connect(self._writer)
+            connection = await self._connect()
             if self.on_write_wait is not None:
                 self.on_write_wait(time.perf_counter() - asked)
             try:
@@ -189,34 +204,54 @@ class Database:
         Raises:
             DatabaseBusyError: no connection was free in time.
         """
-        connection = await self._connect(self._reader)
-        try:
-            with _translated():
-                if self.dialect == "postgresql":
-                    await connection.execution_options(
-                        isolation_level="REPEATABLE READ", postgresql_readonly=True
-                    )
+        with _translated():
+            if self._sqlite_readers is not None:
+                async with self._sqlite_readers.snapshot() as snapshot:
+                    yield Reader(snapshot.fetch, self.dialect)
+                return
+            connection = await self._connect()
+            try:
+                await connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
                 await uninterrupted(_begin(connection))
                 try:
-                    yield Reader(connection, self.dialect)
+                    yield Reader(fetch_with(connection), self.dialect)
                 finally:
                     await uninterrupted(connection.rollback())
-        finally:
-            await uninterrupted(connection.close())
+            finally:
+                await uninterrupted(connection.close())
 
-    async def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+    async def _connect(self) -> AsyncConnection:
         with _translated():
-            return await opened(_open(engine))
+            return await opened(_open(self._engine))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._writer.dispose()
-        if self._reader is not self._writer:
-            await self._reader.dispose()
+        await self._engine.dispose()
+        if self._sqlite_readers is not None:
+            self._sqlite_readers.close()
 
 
 def _dump_json(value: Any) -> str:
     return orjson.dumps(value).decode()
+
+
+def _on_connect(engine: sa.Engine, *pragmas: str) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+
+def _on_begin(engine: sa.Engine, statement: str) -> None:
+    """Begin ourselves: Python's driver would begin late, and never for reading."""
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(statement)
 
 
 async def _open(engine: AsyncEngine) -> AsyncConnection:
@@ -249,6 +284,8 @@ def _translated() -> Iterator[None]:
     """Turn the drivers' many ways to say busy and full into two errors of ours."""
     try:
         yield
+    except (SlowReadError, NoConnectionError) as error:
+        raise DatabaseBusyError(str(error)) from error
     except PoolTimeoutError as error:
         raise DatabaseBusyError("no database connection was free in time") from error
     except DBAPIError as error:

@@ -1,7 +1,7 @@
 """Statements in a snapshot or a transaction, with rows read into light records."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +16,19 @@ M = TypeVar("M", bound=SQLModel)
 DialectName = Literal["sqlite", "postgresql"]
 
 
+Fetch = Callable[[sa.Executable], Awaitable[Sequence[sa.Row[Any]]]]
+"""Runs a statement on one connection and returns all its rows."""
+
+
+def fetch_with(connection: AsyncConnection) -> Fetch:
+    """Fetch through an async connection; cancellation waits for the statement's end."""
+
+    async def fetch(statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        return (await uninterrupted(connection.execute(statement))).fetchall()
+
+    return fetch
+
+
 class RowNotFoundError(LookupError):
     """A row that had to be there is not."""
 
@@ -27,23 +40,22 @@ class Reader:
     Methods that take a model return records typed as that model (see ``models.base.Record``).
     """
 
-    def __init__(self, connection: AsyncConnection, dialect: DialectName) -> None:
+    def __init__(self, fetch: Fetch, dialect: DialectName) -> None:
         self.dialect = dialect
         self.statements = 0
-        self._connection = connection
+        self._fetch = fetch
         self._turn = asyncio.Lock()
 
     async def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         """All rows of a statement."""
         async with self._turn:
             self.statements += 1
-            return (await uninterrupted(self._connection.execute(statement))).fetchall()
+            return await self._fetch(statement)
 
     async def first(self, statement: sa.Executable) -> sa.Row[Any] | None:
-        """The first row, or None."""
-        async with self._turn:
-            self.statements += 1
-            return (await uninterrupted(self._connection.execute(statement))).first()
+        """The first row, or None; for statements that have few."""
+        rows = await self.rows(statement)
+        return rows[0] if rows else None
 
     async def scalar(self, statement: sa.Executable) -> Any:
         """The first column of the first row, or None."""
@@ -76,7 +88,8 @@ class Transaction(Reader):
     """Statements of one write transaction."""
 
     def __init__(self, connection: AsyncConnection, dialect: DialectName) -> None:
-        super().__init__(connection, dialect)
+        super().__init__(fetch_with(connection), dialect)
+        self._connection = connection
         self.after_commit: list[Callable[[], None]] = []
 
     async def execute(self, statement: sa.Executable) -> int:

@@ -1,0 +1,131 @@
+"""Reading SQLite in the event loop: no thread is asked unless a statement turns out to be slow.
+
+Handing a statement to a thread and its rows back costs several times what a keyed read takes. So
+statements run where they are asked for, under a budget of time; one that uses it up is interrupted
+and run again in a thread, in the same snapshot. Reads only: an interrupted write would roll its
+whole transaction back.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from models.uninterrupted import uninterrupted
+
+LOOP_SECONDS = 0.005
+"""How long one statement may keep the loop."""
+LOOK_EVERY = 1_000
+"""Steps of SQLite's machine between two looks at the clock."""
+
+
+class SlowReadError(Exception):
+    """A statement took longer than any may."""
+
+
+class NoConnectionError(Exception):
+    """All connections were in use for too long."""
+
+
+class SqliteReadConnection:
+    """One connection that cannot write; statements on it never overlap (its user sees to that)."""
+
+    def __init__(self, connection: sa.Connection, *, statement_timeout: float) -> None:
+        self._connection = connection
+        self._statement_timeout = statement_timeout
+        self._deadline = float("inf")
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(self._is_late, LOOK_EVERY)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def begin(self) -> None:
+        """Begin a snapshot; it is taken by the first statement."""
+        self._connection.begin()
+
+    def end(self) -> None:
+        """Give the snapshot up."""
+        self._connection.rollback()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    async def fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """All rows of a statement.
+
+        Raises:
+            SlowReadError: it took longer than the statement timeout.
+        """
+        self._deadline = time.monotonic() + LOOP_SECONDS
+        try:
+            return self._fetch(statement)
+        except OperationalError as error:
+            if not _was_interrupted(error):
+                raise
+        self._deadline = time.monotonic() + self._statement_timeout
+        try:
+            return await uninterrupted(asyncio.to_thread(self._fetch, statement))
+        except OperationalError as error:
+            if not _was_interrupted(error):
+                raise
+            raise SlowReadError("a statement took too long") from error
+
+    def _fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        return self._connection.execute(statement).fetchall()
+
+
+def _was_interrupted(error: OperationalError) -> bool:
+    return str(error.orig) == "interrupted"
+
+
+class SqliteReadPool:
+    """Read connections of one database, opened as they are needed and kept."""
+
+    def __init__(
+        self, engine: sa.Engine, *, size: int, wait: float, statement_timeout: float
+    ) -> None:
+        self._engine = engine
+        self._wait = wait
+        self._statement_timeout = statement_timeout
+        self._places = asyncio.Semaphore(size)
+        self._free: list[SqliteReadConnection] = []
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SqliteReadConnection]:
+        """A connection with a snapshot of its own.
+
+        Raises:
+            NoConnectionError: none was free in time.
+        """
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._places.acquire()
+        except TimeoutError:
+            raise NoConnectionError("no database connection was free in time") from None
+        try:
+            connection = self._free.pop() if self._free else self._open()
+            connection.begin()
+            try:
+                yield connection
+            finally:
+                connection.end()
+                self._free.append(connection)
+        finally:
+            self._places.release()
+
+    def _open(self) -> SqliteReadConnection:
+        return SqliteReadConnection(
+            self._engine.connect(), statement_timeout=self._statement_timeout
+        )
+
+    def close(self) -> None:
+        """Close all connections; none may be in use."""
+        while self._free:
+            self._free.pop().close()
+        self._engine.dispose()
