@@ -12,10 +12,11 @@ from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
-from strawberry.http.exceptions import NonJsonMessageReceived
+from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
 from strawberry.types.graphql import OperationType
@@ -66,7 +67,10 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
             yield message
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        await self.ws.send_text(self.view.encode_json_string(message))
+        try:
+            await self.ws.send_text(self.view.encode_json_string(message))
+        except WebSocketDisconnect as error:  # the client left while this was made
+            raise WebSocketDisconnected from error
 
 
 class LimitedGraphQL(GraphQL[Context, RootValue]):

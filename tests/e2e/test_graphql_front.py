@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.e2e.conftest import MakeBoard
 from tests.support.board import CREATE_TASK, EVENTS, Board
@@ -366,3 +367,23 @@ async def test_a_message_of_two_megabytes_closes_the_socket(server: RunningServe
     async with open_socket(server.websocket_url, server.token) as socket:
         await socket.connection.send("x" * (2 << 20))
         assert (await socket.until_closed(within=10)).code == 1009
+
+
+async def test_clients_that_leave_at_any_moment_are_no_error(
+    board: Board, server: RunningServer
+) -> None:
+    before = server.complaints()
+    init = {"type": "connection_init", "payload": {"authorization": f"Bearer {server.token}"}}
+    variables = {"workspaceId": board.id, "after": "EARLIEST"}
+    subscribe = {
+        "id": "1",
+        "type": "subscribe",
+        "payload": {"query": EVENTS, "variables": variables},
+    }
+    for messages in ([], [init], [init, subscribe], [init, subscribe, {"type": "ping"}]) * 10:
+        async with connect(server.websocket_url, subprotocols=["graphql-transport-ws"]) as left:
+            for message in messages:
+                await left.send(json.dumps(message))
+            left.transport.abort()
+    await board.create_task()
+    assert server.complaints() == before
