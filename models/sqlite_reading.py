@@ -62,19 +62,23 @@ class SqliteReadConnection:
         Raises:
             SlowReadError: it took longer than the statement timeout.
         """
-        self._deadline = time.monotonic() + LOOP_SECONDS
         try:
-            return self._fetch(statement)
-        except OperationalError as error:
-            if not _was_interrupted(error):
-                raise
-        self._deadline = time.monotonic() + self._statement_timeout
-        try:
-            return await uninterrupted(asyncio.to_thread(self._fetch, statement))
-        except OperationalError as error:
-            if not _was_interrupted(error):
-                raise
-            raise SlowReadError("a statement took too long") from error
+            self._deadline = time.monotonic() + LOOP_SECONDS
+            try:
+                return self._fetch(statement)
+            except OperationalError as error:
+                if not _was_interrupted(error):
+                    raise
+            self._deadline = time.monotonic() + self._statement_timeout
+            try:
+                return await uninterrupted(asyncio.to_thread(self._fetch, statement))
+            except OperationalError as error:
+                if not _was_interrupted(error):
+                    raise
+                raise SlowReadError("a statement took too long") from error
+        finally:
+            # SQLite counts its steps over statements: the next BEGIN may be where it looks.
+            self._deadline = float("inf")
 
     def _fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         return self._connection.execute(statement).fetchall()
