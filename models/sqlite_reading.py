@@ -46,10 +46,12 @@ class SqliteReadConnection:
 
     def begin(self) -> None:
         """Begin a snapshot; it is taken by the first statement."""
+        self._deadline = float("inf")  # the last statement's would count for this one
         self._connection.begin()
 
     def end(self) -> None:
         """Give the snapshot up."""
+        self._deadline = float("inf")
         self._connection.rollback()
 
     def close(self) -> None:

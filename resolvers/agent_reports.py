@@ -1,7 +1,6 @@
 """What agents report: status, heartbeat and progress; and what follows when they fall silent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,6 @@ from resolvers.context import Context
 from resolvers.errors import ForbiddenError, InvalidError
 from resolvers.loading import loader
 from resolvers.operation import operation, step
-from resolvers.stamps import restores
 from resolvers.validation import UNSET, Unset
 from resolvers.workspaces import get_active_workspace, get_workspace
 
@@ -26,11 +24,6 @@ DETAIL_LENGTH = 4_000
 PROGRESS_KEPT = 200
 """Reports kept of one agent; older ones make room."""
 PROGRESS_LIFETIME = timedelta(hours=24)
-STALL_TIMEOUT_SECONDS = 600
-STALLS_AT_ONCE = 1_000
-
-LIVELY = (AgentStatus.STARTING, AgentStatus.ACTIVE, AgentStatus.WORKING)
-"""Statuses in which an agent is expected to be heard of."""
 
 STATUS_OF_WORD: dict[str, AgentStatus] = {
     "idle": AgentStatus.IDLE,
@@ -297,71 +290,3 @@ async def purge_agent_progress(ctx: Context, *, workspace_id: str | None = None)
         refuse_agents(ctx)
         condition.append(PROGRESS.workspace_id == workspace_id)
     return await ctx.transaction.execute(sa.delete(table_of(AgentProgress)).where(*condition))
-
-
-@dataclass(frozen=True, slots=True)
-class StalledAgents:
-    """The agents that a check found silent, oldest sign of life first."""
-
-    workspace_id: str
-    agents: list[Agent]
-
-    def to_stamp(self) -> dict[str, Any]:
-        """For a retried request."""
-        ids = [agent.id for agent in self.agents]
-        return {"kind": "stalled_agents", "workspace_id": self.workspace_id, "ids": ids}
-
-
-@restores("stalled_agents")
-async def _restore_stalled(ctx: Context, stamp: dict[str, Any]) -> StalledAgents:
-    found = await (await ctx.reader()).records(
-        Agent, select_all(Agent).where(AGENT.id.in_(stamp["ids"]))
-    )
-    place = {agent_id: index for index, agent_id in enumerate(stamp["ids"])}
-    return StalledAgents(stamp["workspace_id"], sorted(found, key=lambda agent: place[agent.id]))
-
-
-@operation
-async def detect_stalled_agents(
-    ctx: Context, *, workspace_id: str, timeout_seconds: int = STALL_TIMEOUT_SECONDS
-) -> StalledAgents:
-    """Set agents to STALLED that ought to be at work and were not heard of for too long.
-
-    Their next heartbeat with a status sets them right again.
-
-    Args:
-        ctx: needs ``write`` in the workspace; not for agents.
-        workspace_id: where.
-        timeout_seconds: how long silence is taken for work, 10 to 86,400.
-
-    Raises:
-        InvalidError, NotFoundError, ForbiddenError, ConflictError.
-    """
-    refuse_agents(ctx)
-    await get_active_workspace(ctx, workspace_id=workspace_id)
-    seconds = check.integer(timeout_seconds, field="timeoutSeconds", minimum=10, maximum=86_400)
-    last_sign = sa.func.coalesce(AGENT.last_seen_at, AGENT.created_at)
-    silent = await ctx.transaction.records(
-        Agent,
-        select_all(Agent)
-        .where(
-            AGENT.workspace_id == workspace_id,
-            AGENT.status.in_(LIVELY),
-            last_sign < ctx.now - timedelta(seconds=seconds),
-        )
-        .order_by(last_sign, AGENT.id)
-        .limit(STALLS_AT_ONCE)
-        .with_for_update(),
-    )
-    stalled = [
-        await change_agent(
-            ctx,
-            agent,
-            "agent.status_changed",
-            reason="heartbeat_missing",
-            status=AgentStatus.STALLED,
-            status_word=None,
-        )
-        for agent in silent
-    ]
-    return StalledAgents(workspace_id, stalled)

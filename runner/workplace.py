@@ -1,5 +1,6 @@
 """Where a run works: its repository, its branch, its worktree."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +41,11 @@ async def prepare_workplace(settings: RunnerSettings, claimed: ClaimedRun) -> Wo
         raise NoWorkplaceError(
             "The repository has no commit yet, so there is nothing to start from"
         )
-    branch = claimed.run.branch or _branch_name(claimed)
     start = await _start_of(repository, base)
+    root, name = settings.worktrees_root / claimed.workspace.id, _folder_name(claimed)
+    branch = claimed.run.branch or await _free_branch(repository, root / name, claimed)
     worktree = await git.ensure_worktree(
-        repository,
-        root=settings.worktrees_root / claimed.workspace.id,
-        name=_folder_name(claimed),
-        branch=branch,
-        base=start,
+        repository, root=root, name=name, branch=branch, base=start
     )
     base_commit = await git.find_merge_base(repository, start, f"refs/heads/{branch}")
     return Workplace(worktree, base, base_commit or await git.get_commit(repository, start))
@@ -88,6 +86,24 @@ async def _start_of(repository: git.Repository, base: str) -> str:
     if repository.path == repository.git_dir and await git.find_commit(repository, remote):
         return remote
     return f"refs/heads/{base}" if await git.find_commit(repository, f"refs/heads/{base}") else base
+
+
+async def _free_branch(repository: git.Repository, folder: Path, claimed: ClaimedRun) -> str:
+    """A branch for a task that has none yet.
+
+    The one of its worktree, where a server died before it could write that down; else a name made
+    from its title, with a part of its id where somebody (another workspace on the same repository)
+    has a branch of this name already.
+    """
+    try:
+        path = await asyncio.to_thread(folder.resolve)
+        return (await git.get_worktree(repository, path)).branch
+    except git.WorktreeMovedError:
+        name = _branch_name(claimed)
+    if await git.find_commit(repository, f"refs/heads/{name}") is None:
+        return name
+    owner = claimed.task or claimed.run
+    return f"{name}-{owner.public_id[:6]}"
 
 
 def _branch_name(claimed: ClaimedRun) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import strawberry
 
-from resolvers import agent_reports, agents
+from resolvers import agent_reports, agent_stalls, agents
 from resolvers.errors import NotFoundError
 from schema.agent import (
     NEWEST,
@@ -200,11 +200,11 @@ class AgentMutation:
         timeout_seconds: Annotated[
             int,
             strawberry.argument(description="How long silence is taken for work: 10 to 86,400."),
-        ] = agent_reports.STALL_TIMEOUT_SECONDS,
+        ] = agent_stalls.STALL_TIMEOUT_SECONDS,
     ) -> CheckStalledAgentsPayload:
         found = await mutate(
             info,
-            lambda ctx: agent_reports.detect_stalled_agents(
+            lambda ctx: agent_stalls.detect_stalled_agents(
                 ctx, workspace_id=workspace_id, timeout_seconds=timeout_seconds
             ),
         )

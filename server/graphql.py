@@ -11,6 +11,7 @@ import orjson
 import structlog
 from graphql import FieldNode, OperationDefinitionNode
 from graphql import OperationType as GraphQLOperationType
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,6 +41,9 @@ from subscriptions.transports.limits import TransportLimits
 
 log = structlog.get_logger("dragoman.graphql")
 
+CORS_REQUEST_HEADERS = ("Idempotency-Key", "Last-Event-ID", "X-Request-ID")
+CORS_ANSWER_HEADERS = ("Retry-After", "X-Query-Cost", "X-Query-Cost-Limit", "X-Request-ID")
+CORS_SECONDS = 600
 CONNECTION = "graphql_connection"
 """Where a WebSocket's connection stands in its scope's state."""
 
@@ -261,7 +265,18 @@ def graphql_app(
     )
     guarded = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
     policy = OriginPolicy(settings.allowed_origins)
-    return OriginGuard(guarded, policy=policy, safe_methods_too=True)
+    front: ASGIApp = OriginGuard(guarded, policy=policy, safe_methods_too=True)
+    if settings.allowed_origins:
+        # Outside of the guard: it answers the browsers' questions before the request itself.
+        front = CORSMiddleware(
+            front,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", *CORS_REQUEST_HEADERS],
+            expose_headers=CORS_ANSWER_HEADERS,
+            max_age=CORS_SECONDS,
+        )
+    return front
 
 
 def _count_streams(metrics: Metrics, transport: str, change: int) -> None:

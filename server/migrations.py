@@ -5,6 +5,8 @@ runs in one transaction (SQLite: BEGIN IMMEDIATE, PostgreSQL: under an advisory 
 killed in the middle leaves the old shape, and two that start together do not run it twice.
 """
 
+import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ async def migrate(url: str) -> str | None:
         if engine.dialect.name == "sqlite":
             async with engine.connect() as connection:
                 await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            if found is None and engine.url.database:
+                # Everything the board knows is in there; the files beside it get the same mode.
+                await asyncio.to_thread(os.chmod, engine.url.database, 0o600)
         async with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({LOCK})"))

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import structlog
 
+from resolvers.agent_reports import purge_agent_progress
+from resolvers.agent_stalls import sweep_stalled_agents
 from resolvers.context import Context, Services
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
@@ -17,7 +19,7 @@ log = structlog.get_logger("dragoman.workers")
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-SWEEP_SECONDS = 300.0
+SWEEP_SECONDS = 60.0
 
 
 @asynccontextmanager
@@ -69,9 +71,10 @@ async def _keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 async def _sweep_for_ever(services: Services, event_retention: float) -> None:
     while True:
-        await drop_expired_requests(Context(services, SYSTEM))
+        system = Context(services, SYSTEM)
+        await sweep_stalled_agents(system)
+        await purge_agent_progress(system)
+        await drop_expired_requests(system)
         if event_retention:
-            await prune_events(
-                Context(services, SYSTEM), older_than=timedelta(seconds=event_retention)
-            )
+            await prune_events(system, older_than=timedelta(seconds=event_retention))
         await asyncio.sleep(SWEEP_SECONDS)

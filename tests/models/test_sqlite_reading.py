@@ -75,3 +75,12 @@ async def test_a_cancelled_slow_read_gives_its_connection_back(small: Database) 
             await task
     async with small.read(), small.read() as reader:
         assert await reader.scalar(sa.text("SELECT 1")) == 1
+
+
+async def test_an_old_budget_does_not_count_for_the_next_reader(small: Database) -> None:
+    async with small.read() as reader:
+        await reader.scalar(sa.text("SELECT 1"))
+        await asyncio.sleep(0.01)
+    for _ in range(200):
+        async with small.read() as reader:
+            assert await reader.scalar(sa.text("SELECT 1")) == 1

@@ -15,7 +15,6 @@ from models import Agent, AgentProgress, ApiKey, Run, table_of, utcnow
 from models.enums import AgentStatus, RunStatus
 from resolvers.agent_reports import (
     STATUS_OF_WORD,
-    detect_stalled_agents,
     latest_progress,
     list_progress,
     newest_progress,
@@ -24,6 +23,7 @@ from resolvers.agent_reports import (
     report_agent_status,
     status_of_word,
 )
+from resolvers.agent_stalls import detect_stalled_agents, sweep_stalled_agents
 from resolvers.agents import (
     AgentFilter,
     create_agent,
@@ -44,6 +44,7 @@ from resolvers.errors import (
 from resolvers.paging import PageArguments
 from resolvers.task_lifecycle import enqueue_task
 from resolvers.tasks import create_task, get_task
+from resolvers.workspace_changes import update_workspace
 from tests.resolvers.conftest import Board
 
 PROGRESS = table_of(AgentProgress).c
@@ -345,6 +346,24 @@ async def test_who_falls_silent_at_work_is_stalled(board: Board, clock: Clock) -
     for seconds in (9, 86_401):
         with pytest.raises(InvalidError):
             await detect_stalled_agents(dev, workspace_id=board.id, timeout_seconds=seconds)
+
+
+async def test_the_server_looks_for_stalled_agents_by_itself(
+    board: Board, clock: Clock, system: Context
+) -> None:
+    dev = board.context()
+    await report_agent_status(dev, workspace_id=board.id, name="a", status="running")
+    clock.now += timedelta(seconds=601)
+    assert await sweep_stalled_agents(system) == 1
+    assert await sweep_stalled_agents(system) == 0
+    await update_workspace(
+        board.context(), workspace_id=board.id, settings={"stall_timeout_minutes": 30}
+    )
+    await report_agent_status(dev, workspace_id=board.id, name="a", status="running")
+    clock.now += timedelta(seconds=1_799)
+    assert await sweep_stalled_agents(system) == 0
+    clock.now += timedelta(seconds=2)
+    assert await sweep_stalled_agents(system) == 1
 
 
 async def test_deleting_an_agent(dev: Context, board: Board) -> None:
