@@ -14,7 +14,7 @@ PAIR = """mutation ($first: CreateTaskInput!, $second: CreateTaskInput!) {
 UPDATE = """mutation ($input: UpdateTaskInput!) {
   updateTask(input: $input) { task { id } cursor } }"""
 BULK = """mutation ($input: BulkUpdateTasksInput!) {
-  bulkUpdateTasks(input: $input) { results { taskId ok error { code } } cursor } }"""
+  bulkUpdateTasks(input: $input) { results { taskId ok error { code } } } }"""
 REFUSED = "mutation ($id: ID!) { approveTask(id: $id) { task { id } cursor } }"
 START = """mutation ($input: StartRunInput!) { startRun(input: $input) { run { id } cursor } }"""
 
