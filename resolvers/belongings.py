@@ -49,7 +49,7 @@ async def get_belonging(
     ctx.authenticated()
     table, kind = table_of(model), model.__name__
     if not check.is_id(entity_id):
-        raise NotFoundError(kind, entity_id)
+        raise NotFoundError(kind)
     statement = (
         sa.select(*table.c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == table.c.workspace_id)
@@ -59,7 +59,7 @@ async def get_belonging(
         statement = statement.with_for_update(of=table, key_share=True)
     row = await (await ctx.reader()).first(statement)
     if row is None:
-        raise NotFoundError(kind, entity_id)
+        raise NotFoundError(kind)
     ctx.require(permission, row.workspace_id, kind=kind)
     if permission != Permission.READ:
         require_active(row.workspace_status)

@@ -32,14 +32,15 @@ class ForbiddenError(OperationError):
 
 
 class NotFoundError(OperationError):
-    """There is no such thing, or it belongs to somebody else."""
+    """There is no such thing, or it belongs to somebody else.
+
+    It says nothing but the kind, so that both look alike wherever it is raised.
+    """
 
     code = "NOT_FOUND"
 
-    def __init__(self, kind: str, identifier: str | None = None) -> None:
-        super().__init__(
-            f"{kind} not found", kind=kind, **({"id": identifier} if identifier else {})
-        )
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"{kind} not found", kind=kind)
 
 
 class InvalidError(OperationError):

@@ -27,7 +27,7 @@ async def log_head(ctx: Context, *, workspace_id: str | None) -> Position:
         sa.select(STREAM.epoch, STREAM.seq).where(STREAM.id == stream_id)
     )
     if row is None:
-        raise NotFoundError("Workspace", workspace_id)
+        raise NotFoundError("Workspace")
     return Position(stream_id, row.epoch, row.seq)
 
 
@@ -38,7 +38,7 @@ async def log_floor(ctx: Context, *, workspace_id: str | None) -> Position:
         sa.select(STREAM.epoch, STREAM.floor).where(STREAM.id == stream_id)
     )
     if row is None:
-        raise NotFoundError("Workspace", workspace_id)
+        raise NotFoundError("Workspace")
     return Position(stream_id, row.epoch, row.floor)
 
 

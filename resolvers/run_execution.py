@@ -172,7 +172,7 @@ async def _fenced(ctx: Context, run_id: str, token: int) -> Run:
         sa.select(*table_of(Run).c).where(RUN.id == run_id).with_for_update()
     )
     if row is None:
-        raise NotFoundError("Run", run_id)
+        raise NotFoundError("Run")
     run: Run = record_from(Run, row)
     if run.lease_token != token:
         raise ConflictError("Another server has taken this run over", lease_token=run.lease_token)

@@ -40,7 +40,7 @@ async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permiss
     """
     ctx.authenticated()
     if not check.is_id(run_id):
-        raise NotFoundError("Run", run_id)
+        raise NotFoundError("Run")
     statement = (
         sa.select(*table_of(Run).c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
@@ -51,7 +51,7 @@ async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permiss
         statement = statement.with_for_update(of=table_of(Run))
     row = await (await ctx.reader()).first(statement)
     if row is None:
-        raise NotFoundError("Run", run_id)
+        raise NotFoundError("Run")
     ctx.require(permission, row.workspace_id, kind="Run")
     if permission != Permission.READ:
         require_active(row.workspace_status)
@@ -91,6 +91,22 @@ async def list_runs(
     if status is not None:
         statement = statement.where(RUN.status.in_(sorted(status)))
     return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
+
+
+async def find_run_of_session(ctx: Context, *, session_id: str, besides: Run) -> Run | None:
+    """The run that last used an agent's session, besides one; for the system's own eyes."""
+    runs = await (await ctx.reader()).records(
+        Run,
+        select_all(Run)
+        .where(
+            RUN.workspace_id == besides.workspace_id,
+            RUN.session_id == session_id,
+            RUN.id != besides.id,
+        )
+        .order_by(RUN.created_at.desc(), RUN.id.desc())
+        .limit(1),
+    )
+    return runs[0] if runs else None
 
 
 async def count_live_runs(ctx: Context) -> dict[str, int]:

@@ -239,7 +239,7 @@ def _failed(task_id: str, error: OperationError) -> BulkItem:
 async def _update(ctx: Context, *, workspace_id: str, task_id: str, change: Change) -> Task:
     task = await tasks.get_task(ctx, task_id=task_id)
     if task.workspace_id != workspace_id:
-        raise NotFoundError("Task", task_id)
+        raise NotFoundError("Task")
     return await change(ctx, task_id)
 
 

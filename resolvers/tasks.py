@@ -44,7 +44,7 @@ async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permi
         statement = statement.with_for_update(of=table_of(Task), key_share=True)
     row = await (await ctx.reader()).first(statement)
     if row is None:
-        raise NotFoundError("Task", task_id)
+        raise NotFoundError("Task")
     ctx.require(permission, row.workspace_id, kind="Task")
     if permission != Permission.READ:
         require_active(row.workspace_status)

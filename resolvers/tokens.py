@@ -118,7 +118,7 @@ async def _get_agent(ctx: Context, agent_id: str) -> Agent:
     """An agent whose keys the principal manages; locked inside an operation."""
     ctx.authenticated()
     if not check.is_id(agent_id):
-        raise NotFoundError("Agent", agent_id)
+        raise NotFoundError("Agent")
     statement = (
         select_all(Agent)
         .join(table_of(Workspace), WORKSPACE.id == AGENT.workspace_id)
@@ -128,7 +128,7 @@ async def _get_agent(ctx: Context, agent_id: str) -> Agent:
         statement = statement.with_for_update(of=table_of(Agent))
     found = await (await ctx.reader()).records(Agent, statement)
     if not found:
-        raise NotFoundError("Agent", agent_id)
+        raise NotFoundError("Agent")
     ctx.require(MANAGES_KEYS, found[0].workspace_id, kind="Agent")
     return found[0]
 
@@ -244,12 +244,12 @@ async def revoke_token(ctx: Context, *, key_id: str) -> ApiKey:
     ctx.require_scope(Permission.WRITE)
     key = await ctx.transaction.find_by_id(ApiKey, key_id) if check.is_id(key_id) else None
     if key is None or principal.workspace_id not in {None, key.workspace_id}:
-        raise NotFoundError("Token", key_id)
+        raise NotFoundError("Token")
     try:
         if key.agent_id is not None:
             await _get_agent(ctx, key.agent_id)
         elif key.user_id is not None:
             require_power_over(ctx, await get_user(ctx, user_id=key.user_id))
     except (NotFoundError, ForbiddenError):
-        raise NotFoundError("Token", key_id) from None
+        raise NotFoundError("Token") from None
     return await revoke_key(ctx, key)

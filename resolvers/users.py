@@ -90,25 +90,25 @@ async def get_user(ctx: Context, *, user_id: str) -> User:
     """
     condition = visible_users(ctx)
     if not check.is_id(user_id):
-        raise NotFoundError("User", user_id)
-    return await _get(ctx, USER.id == user_id, condition, identifier=user_id)
+        raise NotFoundError("User")
+    return await _get(ctx, USER.id == user_id, condition)
 
 
 async def get_user_by_name(ctx: Context, *, name: str) -> User:
     """A user by name, in any case; else as :func:`get_user`."""
     condition = visible_users(ctx)
     if NAME.fullmatch(name) is None:
-        raise NotFoundError("User", name)
-    return await _get(ctx, has_name(name), condition, identifier=name)
+        raise NotFoundError("User")
+    return await _get(ctx, has_name(name), condition)
 
 
-async def _get(ctx: Context, *conditions: sa.ColumnElement[bool], identifier: str) -> User:
+async def _get(ctx: Context, *conditions: sa.ColumnElement[bool]) -> User:
     statement = select_all(User).where(*conditions)
     if ctx.in_transaction:
         statement = statement.with_for_update(key_share=True)
     found = await (await ctx.reader()).records(User, statement)
     if not found:
-        raise NotFoundError("User", identifier)
+        raise NotFoundError("User")
     return found[0]
 
 

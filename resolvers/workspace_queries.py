@@ -92,7 +92,7 @@ async def get_workspace_by_slug(
 ) -> Workspace:
     """A workspace by its short name; else as ``get_workspace``."""
     known = len(slug) <= SLUG_LENGTH and slug.isascii() and slug.isprintable()
-    return await _get_where(ctx, WORKSPACE.slug == slug if known else sa.false(), slug, permission)
+    return await _get_where(ctx, WORKSPACE.slug == slug if known else sa.false(), permission)
 
 
 async def get_workspace_by_number(
@@ -100,24 +100,19 @@ async def get_workspace_by_number(
 ) -> Workspace:
     """A workspace by its number, counted from 1; else as ``get_workspace``."""
     known = 1 <= number <= NUMBER_MAX
-    return await _get_where(
-        ctx, WORKSPACE.number == number if known else sa.false(), str(number), permission
-    )
+    return await _get_where(ctx, WORKSPACE.number == number if known else sa.false(), permission)
 
 
 async def _get_where(
-    ctx: Context, condition: sa.ColumnElement[bool], identifier: str, permission: Permission
+    ctx: Context, condition: sa.ColumnElement[bool], permission: Permission
 ) -> Workspace:
     ctx.authenticated()
     found = await (await ctx.reader()).scalar(
         sa.select(WORKSPACE.id).where(condition, WORKSPACE.deleted_at.is_(None))
     )
     if found is None:
-        raise NotFoundError("Workspace", identifier)
-    try:
-        return await get_workspace(ctx, workspace_id=found, permission=permission)
-    except NotFoundError:  # the same words as for one that does not exist
-        raise NotFoundError("Workspace", identifier) from None
+        raise NotFoundError("Workspace")
+    return await get_workspace(ctx, workspace_id=found, permission=permission)
 
 
 async def totals_of(ctx: Context, workspace_id: str) -> dict[TaskStatus, int]:

@@ -53,13 +53,13 @@ async def lock_workspace(ctx: Context, *, workspace_id: str, permission: Permiss
 
 async def _get_live(ctx: Context, workspace_id: str, statement: sa.Select[Any]) -> Workspace:
     if not check.is_id(workspace_id):
-        raise NotFoundError("Workspace", workspace_id)
+        raise NotFoundError("Workspace")
     found = await (await ctx.reader()).records(
         Workspace,
         statement.where(WORKSPACE.id == workspace_id, WORKSPACE.deleted_at.is_(None)),
     )
     if not found:
-        raise NotFoundError("Workspace", workspace_id)
+        raise NotFoundError("Workspace")
     return found[0]
 
 
