@@ -47,7 +47,7 @@ class Member:
         }
 
 
-@restores("member")
+@restores("member", for_leavers=True)
 async def _restore_member(_ctx: Context, stamp: dict[str, Any]) -> Member:
     since = datetime.fromisoformat(stamp["created_at"])
     return Member(stamp["workspace_id"], stamp["user_id"], stamp["role"], since)
@@ -193,7 +193,7 @@ async def _find(ctx: Context, workspace_id: str, user_id: str) -> Membership | N
 async def _get(ctx: Context, workspace_id: str, user_id: str) -> Membership:
     membership = await _find(ctx, workspace_id, user_id)
     if membership is None:
-        raise NotFoundError("Member", user_id)
+        raise NotFoundError("Member")
     return membership
 
 
