@@ -45,12 +45,13 @@ async def queue_run(
 
     Raises:
         ConflictError: the task has a live managed run already.
-        InvalidError: the executor is not configured on this server, or there is no repository.
+        InvalidError: the agent is not in the task's workspace, the executor is not configured on
+            this server, or there is no repository.
         LimitExceededError: the queue is full.
     """
     if await live_runs(ctx, task):
         raise ConflictError("The task has a run that has not ended")
-    agent = await ctx.transaction.find_by_id(Agent, agent_id or task.agent_id or "")
+    agent = await _agent(ctx, task, agent_id)
     chosen = executor or task.executor or (agent.executor if agent else None)
     chosen = chosen or ctx.services.trust.default_executor
     require_executor(ctx, chosen)
@@ -88,6 +89,19 @@ async def queue_run(
     ctx.emit("run.queued", run, workspace_id=run.workspace_id)
     ctx.after_commit(ctx.services.dispatcher.wake)
     return run
+
+
+async def _agent(ctx: Context, task: Task, agent_id: str | None) -> Agent | None:
+    """Who a run of the task runs as: the agent of this id, else the task's own, if it has one."""
+    columns = table_of(Agent).c
+    agent = await ctx.transaction.find(
+        Agent,
+        columns.id == (agent_id or task.agent_id or ""),
+        columns.workspace_id == task.workspace_id,
+    )
+    if agent is None and agent_id is not None:
+        raise InvalidError(f"Agent {agent_id} is not in this workspace", field="agentId")
+    return agent
 
 
 def require_executor(ctx: Context, executor: str) -> None:
