@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from models import Agent, Run, Task, User, Workspace, utcnow
 from models.enums import Role, RunStatus, TaskStatus
@@ -62,6 +62,15 @@ class Tenant:
     ids: dict[str, str] = field(default_factory=dict)
     elsewhere: str | None = None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    KINDS: ClassVar[tuple[str, ...]] = (
+        "user viewer", "user developer", "user manager", "user admin",
+        "key viewer", "key developer", "key manager", "key admin",
+        "agent", "agent key", "progress", "workspace", "story", "sprint",
+        "task", "task waited for", "task archived", "task deleted", "task in review",
+        "context entry", "run queued", "run failed", "run finished", "repository",
+    )  # fmt: skip
+    """The keys of ``ids``."""
 
     @property
     def id(self) -> str:
@@ -267,6 +276,7 @@ async def make_tenant(inside: Inside, marker: str, folder: Path) -> Tenant:
     await _add_people(tenant)
     await _add_agents(tenant)
     await _add_work(tenant)
+    assert set(tenant.ids) == set(Tenant.KINDS)
     await owner.release()
     return tenant
 

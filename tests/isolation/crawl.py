@@ -1,0 +1,179 @@
+"""Every way into the schema: documents that walk all its fields, and all places for a value."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    GraphQLField,
+    GraphQLInputType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    get_named_type,
+    is_input_object_type,
+    is_leaf_type,
+    is_object_type,
+)
+
+from tests.support.schema_documents import (
+    core_schema,
+    document,
+    leaves,
+    operation,
+    root_field,
+    selection,
+)
+from tests.support.tenants import Tenant
+
+ENTRIES = {
+    "Workspace": ("Query.workspace", "workspace"),
+    "Task": ("Query.task", "task"),
+    "Run": ("Query.run", "run finished"),
+    "Story": ("Query.story", "story"),
+    "Sprint": ("Query.sprint", "sprint"),
+    "Agent": ("Query.agent", "agent"),
+    "User": ("Query.user", "user viewer"),
+    "Viewer": ("Query.viewer", None),
+}
+"""Where the walk begins: a root field, and which of the tenant's own things it shows."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A document with the variables that lead to a tenant's own things."""
+
+    name: str
+    document: str
+    variables: dict[str, Any]
+
+
+def visits(tenant: Tenant) -> Iterator[Visit]:
+    """Three objects deep from every kind of thing, on every path."""
+    for type_name, (root, kind) in ENTRIES.items():
+        type_ = core_schema().type_map[type_name]
+        assert isinstance(type_, GraphQLObjectType)
+        variables = {} if kind is None else {"id": tenant.ids[kind]}
+        yield Visit(type_name, operation(root, f"{{ __typename {leaves(type_)} }}"), variables)
+        for name, field in type_.fields.items():
+            inner = get_named_type(field.type)
+            if is_leaf_type(inner):
+                continue
+            page = "(first: 20)" if "first" in field.args else ""
+            depth = 3 if inner.name.endswith("Connection") else 2
+            chosen = f"{{ {name}{page} {selection(inner, depth)} }}"
+            yield Visit(f"{type_name}.{name}", operation(root, chosen), variables)
+
+
+def node_visits(tenant: Tenant) -> Iterator[Visit]:
+    """Every id of the tenant through ``node``, with the leaves of whatever it may be."""
+    node = core_schema().type_map["Node"]
+    for kind, identifier in tenant.ids.items():
+        for member in core_schema().get_possible_types(node):  # type: ignore[arg-type]
+            chosen = f"{{ __typename ... on {member.name} {{ {leaves(member)} }} }}"
+            yield Visit(f"node {kind}", operation("Query.node", chosen), {"id": identifier})
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in the arguments of a field where a client puts a value.
+
+    ``path`` leads to it through input objects; ``type_name`` is ID, String or Int.
+    """
+
+    path: tuple[str, ...]
+    type_name: str
+    is_list: bool
+
+    def put(self, variables: dict[str, Any], value: Any) -> dict[str, Any]:
+        """The variables with a value here; the rest stays."""
+        return _put(variables, self.path, [value] if self.is_list else value)
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+def _put(variables: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    head, *rest = path
+    if not rest:
+        return {**variables, head: value}
+    inner = variables.get(head)
+    if rest[0] == "*":  # a list of input objects: one object
+        first = inner[0] if inner else {}
+        return {**variables, head: [_put(first, tuple(rest[1:]), value)]}
+    return {**variables, head: _put(inner or {}, tuple(rest), value)}
+
+
+def slots(field: GraphQLField) -> Iterator[Slot]:
+    """All places in the arguments of a field."""
+    for name, argument in field.args.items():
+        yield from _slots((name,), argument.type)
+
+
+def _slots(path: tuple[str, ...], type_: GraphQLInputType) -> Iterator[Slot]:
+    inner = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
+    is_list = isinstance(inner, GraphQLList)
+    named = get_named_type(type_)
+    if is_input_object_type(named):
+        below = (*path, "*") if is_list else path
+        for name, member in named.fields.items():
+            yield from _slots((*below, name), member.type)
+    elif named.name in {"ID", "String", "Int"}:
+        yield Slot(path, named.name, is_list)
+
+
+@dataclass(frozen=True)
+class Door:
+    """A field that takes arguments, reached as a tenant: root fields and those of own objects."""
+
+    name: str
+    document: str
+    variables: dict[str, Any]
+    field: GraphQLField
+
+
+def doors(tenant: Tenant) -> Iterator[Door]:
+    """Fields with arguments below the roots, each behind the tenant's own thing."""
+    for type_name, (root, kind) in ENTRIES.items():
+        type_ = core_schema().type_map[type_name]
+        assert isinstance(type_, GraphQLObjectType)
+        for name, field in type_.fields.items():
+            if field.args:
+                yield _door(tenant, root, kind, f"{type_name}.{name}", field)
+
+
+def _door(tenant: Tenant, root: str, kind: str | None, name: str, field: GraphQLField) -> Door:
+    type_name, _, root_name = root.partition(".")
+    declared = [f"${argument}: {given.type}" for argument, given in field.args.items()]
+    given = ", ".join(f"{argument}: ${argument}" for argument in field.args)
+    at = ""
+    if kind is not None:
+        at = f'(id: "{tenant.ids[kind]}")'
+    chosen = selection(get_named_type(field.type), 1)
+    below = f"{name.partition('.')[2]}({given}) {chosen}"
+    text = f"{type_name.lower()} ({', '.join(declared)}) {{ {root_name}{at} {{ {below} }} }}"
+    return Door(name, text, {}, field)
+
+
+def root_door(call: str, variables: dict[str, Any]) -> Door:
+    """A root field with the variables of one of its calls."""
+    name = call.partition(":")[0]
+    return Door(call, document(name), variables, root_field(name))
+
+
+def readable_coordinates() -> set[str]:
+    """``Type.field`` of everything below Query, without what only mutations return."""
+    found: set[str] = set()
+    waiting = [core_schema().query_type]
+    seen = set()
+    while waiting:
+        type_ = waiting.pop()
+        if type_ is None or type_.name in seen:
+            continue
+        seen.add(type_.name)
+        for name, field in type_.fields.items():
+            found.add(f"{type_.name}.{name}")
+            inner = get_named_type(field.type)
+            if is_object_type(inner):
+                waiting.append(inner)
+    return found
