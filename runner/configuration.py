@@ -8,15 +8,39 @@ from runner import git
 from runner.board_git import SERVER_IDENTITY
 from runner.executors.base import Executor
 from runner.executors.custom import CustomExecutor
+from runner.executors.native import NativeSettings, Permissions
+from runner.executors.registry import make_native
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """One executor's command; ``pass_env`` names variables of the server that it gets too."""
+    """How one executor is started; ``pass_env`` names variables of the server that it gets too.
 
-    argv: tuple[str, ...]
+    With ``argv`` it is that command, whatever its name. Without, it is the built-in adapter of its
+    name, with ``program``, ``args``, ``model`` and ``permissions`` in place of the usual ones.
+    """
+
+    argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     pass_env: tuple[str, ...] = ()
+    program: str | None = None
+    args: tuple[str, ...] = ()
+    model: str | None = None
+    permissions: Permissions = Permissions.EDITS
+
+    def make(self, name: str) -> Executor:
+        """The adapter under this name. Raises ExecutorSettingsError."""
+        if self.argv:
+            return CustomExecutor(self.argv, env=self.env, name=name)
+        native = NativeSettings(
+            program=self.program,
+            args=self.args,
+            model=self.model,
+            permissions=self.permissions,
+            env=self.env,
+            passed=self.pass_env,
+        )
+        return make_native(name, native)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +68,6 @@ class RunnerSettings:
 
         Raises:
             KeyError: it is not configured.
-            ExecutorSettingsError: its command is wrong.
+            ExecutorSettingsError: its command is wrong, or there is neither command nor adapter.
         """
-        settings = self.executors[name]
-        return CustomExecutor(settings.argv, env=settings.env, name=name)
+        return self.executors[name].make(name)

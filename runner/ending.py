@@ -52,12 +52,14 @@ class Outcome:
 
     Words: ``done``, a word of ``StopCause`` (``user`` when cancelled), a ``reason`` of
     ``ExitInfo``, ``exit_code``, ``signal``, ``agent_error`` (the agent itself said so),
-    ``no_result`` (an agent that must say so did not).
+    ``no_result`` (an agent that must say so did not). ``warning``: what should be looked at though
+    the run went well.
     """
 
     status: OutcomeStatus
     reason: str
     error: str | None = None
+    warning: str | None = None
 
 
 _STOP_TEXTS = {

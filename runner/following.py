@@ -1,24 +1,29 @@
 """Following a run's output files: lines into the log, progress into facts, each exactly once."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from models import Run
 from resolvers.context import Context
 from resolvers.run_execution import OutputFacts, append_output
 from runner.executors.base import NO_FACTS, Executor, Facts, OutputStream
+from runner.executors.native import place
 from runner.executors.progress import (
     Message,
     Plan,
     Thinking,
     ToolCall,
     Usage,
+    WarningEvent,
     to_dict,
 )
 from runner.folder import RunFolder
-from runner.output import Line, read_new_lines
+from runner.output import Line, read_new, read_new_lines
+from runner.usage import UsageMeter, make_meter
 
 BATCH_LINES = 500
 BATCH_CHARACTERS = 1 << 20
@@ -47,14 +52,36 @@ class Follower:
     last_output: float = field(default_factory=time.monotonic)
     has_output: bool = False
     _announced: float = 0.0
-    _counted: tuple[float, ...] = (0, 0, 0, 0.0)
+    _meter: UsageMeter = field(default_factory=UsageMeter)
     _pending: OutputFacts = field(default_factory=OutputFacts)
 
     def __post_init__(self) -> None:
         self.offsets = {"stdout": self.run.stdout_offset, "stderr": self.run.stderr_offset}
-        self.has_output = self.run.output_lines > 0
-        run = self.run
-        self._counted = (run.input_tokens, run.output_tokens, run.cached_tokens, run.cost_usd)
+        # Of this process, not of one before a pause.
+        self.has_output = any(self.offsets.values())
+        self._meter = make_meter(self.run)
+
+    async def recall(self) -> None:
+        """Learn again what the lines before the offsets told for certain.
+
+        They were read by a server that is gone; without this, a good last word of the agent that
+        was read just before that server's death would be forgotten.
+        """
+        if self.has_output:
+            self.facts = await asyncio.to_thread(self._recall)
+
+    def _recall(self) -> Facts:
+        facts = NO_FACTS
+        for stream, end in self.offsets.items():
+            path = self.folder.stdout if stream == "stdout" else self.folder.stderr
+            offset, more = 0, True
+            while more and offset < end:
+                reading = read_new(path, offset, ended=True)
+                for line in reading.lines:
+                    if line.offset < end:
+                        facts = facts.merge(self.executor.parse(line.text, stream=stream).facts)
+                offset, more = reading.next_offset, reading.more
+        return facts
 
     async def read(self, *, ended: bool = False) -> bool:
         """Take what is new; whether there may be more right now.
@@ -74,9 +101,10 @@ class Follower:
         while await self.read(ended=True):
             continue
 
-    async def note(self, text: str) -> None:
-        """Add a line of the server's own."""
-        await self._append([_entry("server", text, None)], {})
+    async def note(self, text: str, *, warning: str | None = None) -> None:
+        """Add a line of the server's own; ``warning`` is the code of one."""
+        event = None if warning is None else to_dict(WarningEvent(warning, text))
+        await self._append([_entry("server", text, event)], {})
 
     async def _read_stream(self, stream: OutputStream, *, ended: bool) -> bool:
         path = self.folder.stdout if stream == "stdout" else self.folder.stderr
@@ -89,7 +117,7 @@ class Follower:
             entries.append(_entry("server", f"The agent emptied {stream}: unread is lost", None))
         size, reached = 0, before
         for line in reading.lines:
-            entries.append(self._take(line, stream))
+            entries.extend(self._take(line, stream))
             size += len(line.text)
             reached = line.offset + line.size
             if len(entries) >= BATCH_LINES or size >= BATCH_CHARACTERS:
@@ -99,7 +127,8 @@ class Follower:
             await self._append(entries, {stream: reading.next_offset})
         return reading.more
 
-    def _take(self, line: Line, stream: OutputStream) -> dict[str, Any]:
+    def _take(self, line: Line, stream: OutputStream) -> list[dict[str, Any]]:
+        """The line's entry with its event; further events are lines of the server's, textless."""
         parsed = self.executor.parse(line.text, stream=stream)
         self.facts = self.facts.merge(parsed.facts)
         self.tail.append(line.text[:TAIL_CHARACTERS])
@@ -110,8 +139,12 @@ class Follower:
             self._pending.session_id = parsed.facts.session_id[:200]
         if not parsed.events and line.text.strip():
             self._pending.activity = line.text.strip()[:ACTIVITY_LENGTH]
-        event = to_dict(parsed.events[0]) if parsed.events else None
-        return _entry(stream, line.text, event)
+        worktree = Path(self.run.worktree_path) if self.run.worktree_path else None
+        events = [to_dict(place(told, worktree)) for told in parsed.events]
+        return [
+            _entry(stream, line.text, events[0] if events else None),
+            *(_entry("server", "", event) for event in events[1:]),
+        ]
 
     def _learn(self, event: Any) -> None:
         pending = self._pending
@@ -129,17 +162,11 @@ class Follower:
                 self._count(event)
 
     def _count(self, usage: Usage) -> None:
-        """Add what is new: a step's usage as it is, a total beyond what was counted already."""
-        told = (usage.input, usage.output, usage.cached, usage.cost_usd or 0.0)
-        new: tuple[float, ...] = told
-        if usage.scope != "step":
-            new = tuple(max(0, t - c) for t, c in zip(told, self._counted, strict=True))
-        self._counted = tuple(c + n for c, n in zip(self._counted, new, strict=True))
-        pending = self._pending
-        pending.input_tokens += int(new[0])
-        pending.output_tokens += int(new[1])
-        pending.cached_tokens += int(new[2])
-        pending.cost_usd += new[3]
+        new, pending = self._meter.take(usage), self._pending
+        pending.input_tokens += int(new.input)
+        pending.output_tokens += int(new.output)
+        pending.cached_tokens += int(new.cached)
+        pending.cost_usd += new.cost_usd
 
     async def _announce_late(self) -> None:
         """Activity that came within the same second as the last announcement is not lost."""

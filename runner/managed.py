@@ -7,16 +7,19 @@ be taken up at any point: before the start, while it executes, after it ended un
 import asyncio
 import os
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from models import Run
 from models.enums import RunStatus
 from resolvers.context import Context
 from resolvers.errors import ConflictError, UnavailableError
 from resolvers.run_execution import ClaimedRun, RunOutcome, finish_run, record_launch
+from resolvers.run_queries import find_run_of_session
 from runner import git
 from runner.configuration import RunnerSettings
 from runner.ending import Outcome, OutcomeStatus, StopCause
@@ -33,6 +36,8 @@ from runner.executors.base import (
     LaunchRefusedError,
     RunSpec,
 )
+from runner.executors.claude_code import INSTRUCTIONS_FILE
+from runner.executors.native import NativeExecutor
 from runner.folder import (
     Limits,
     RunFolder,
@@ -44,9 +49,12 @@ from runner.folder import (
     write_launch_files,
 )
 from runner.following import Follower
+from runner.instructions import find_instructions
 from runner.launch import Alive, Exited, Lost, StartFailedError, inspect, start
+from runner.probe import find_program, missing_text
 from runner.prompts import make_prompt
 from runner.stopping import StopLadder, stop_tree
+from runner.usage import launch_record
 from runner.workplace import NoWorkplaceError, Workplace, prepare_workplace, reopen_workplace
 
 log = structlog.get_logger("dragoman.runs")
@@ -98,6 +106,7 @@ class ManagedRun:
         """Start a claimed run and see it to its end."""
         try:
             executor = self.settings.make_executor(self.claimed.run.executor)
+            await self._require_program(executor)
             workplace = await prepare_workplace(self.settings, self.claimed)
             folder = await self._launch(executor, workplace)
         except (StartFailedError, TimeoutError) as error:
@@ -138,6 +147,17 @@ class ManagedRun:
 
     # --- start ---
 
+    async def _require_program(self, executor: Executor) -> None:
+        """Refuse a run whose program is missing before anything is made for it.
+
+        Raises:
+            LaunchRefusedError: saying which program.
+        """
+        configured = self.settings.executors[self.claimed.run.executor]
+        if await asyncio.to_thread(find_program, executor.program, configured) is None:
+            hint = executor.install_hint if isinstance(executor, NativeExecutor) else None
+            raise LaunchRefusedError(missing_text(executor.program, hint))
+
     async def _launch(self, executor: Executor, workplace: Workplace) -> RunFolder:
         claimed, settings = self.claimed, self.settings
         path = settings.runs_root / self.run_id / str(claimed.token)
@@ -153,6 +173,11 @@ class ManagedRun:
                 task_id=claimed.run.task_id,
                 model=claimed.run.model,
                 resume_session=claimed.run.session_id,
+                new_session=str(uuid.uuid4()),
+                instructions=await asyncio.to_thread(
+                    find_instructions, workplace.worktree.path, INSTRUCTIONS_FILE
+                ),
+                is_root=os.geteuid() == 0,
             )
         )
         stdin = await asyncio.to_thread(
@@ -192,6 +217,7 @@ class ManagedRun:
 
     async def _record(self, folder: RunFolder, workplace: Workplace, temporary: Path) -> None:
         """Keep where the processes will be found, before there are any."""
+        usage = launch_record(self.claimed.run, session_run=await self._find_session_run())
         run = await self._insist(
             lambda: record_launch(
                 self.system,
@@ -201,6 +227,7 @@ class ManagedRun:
                     "folder": str(folder.path),
                     "temporary": str(temporary),
                     "repository": str(workplace.worktree.repository.path),
+                    "usage": usage,
                 },
                 branch=workplace.worktree.branch,
                 base_branch=workplace.base_branch,
@@ -214,12 +241,25 @@ class ManagedRun:
             run, self.claimed.task, self.claimed.workspace, self.claimed.token
         )
 
+    async def _find_session_run(self) -> Run | None:
+        """The run whose use of the session goes on now: this one after a pause, or another."""
+        run = self.claimed.run
+        if run.session_id is None:
+            return None
+        if run.process:
+            return run
+        try:
+            return await find_run_of_session(self.system, session_id=run.session_id, besides=run)
+        finally:
+            await self.system.release()
+
     # --- execution ---
 
     async def _follow(
         self, executor: Executor, workplace: Workplace | None, folder: RunFolder
     ) -> None:
         follower = Follower(self.system, self.claimed.run, self.claimed.token, folder, executor)
+        await follower.recall()
         stopping: asyncio.Task[None] | None = None
         try:
             while True:
@@ -293,6 +333,8 @@ class ManagedRun:
             except (git.GitError, OSError) as error:
                 text = f"The changes could not be committed: {error}"
                 outcome = Outcome(OutcomeStatus.FAILED, "commit_failed", text)
+        if outcome.warning is not None:
+            await follower.note(outcome.warning, warning="empty_result")
         if outcome.error is not None and (words := follower.last_words()):
             outcome = Outcome(outcome.status, outcome.reason, f"{outcome.error}\n\n{words}")
         await self._settle(outcome, facts, exit_code=exit_code)

@@ -7,7 +7,6 @@ in time; what fails is a problem with a line of its own, and never ends the exam
 import asyncio
 import os
 import platform
-import shutil
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from server.doctor_places import database_file, examine_places
 from server.doctor_report import Report, counted, first_line_of, told
+from server.setting_values import ExecutorCommand
 from server.settings import Settings, variable_of
 from server.settings_listing import shown_values, unknown_variables
 
@@ -202,28 +202,28 @@ async def _ping_postgresql(url: str) -> None:
 
 async def _executors(report: Report, settings: Settings) -> None:
     if not settings.executor_commands:
-        report.warn("executors", f"none; set {variable_of('custom_command')} to run tasks")
+        both = f"{variable_of('executors')} or {variable_of('custom_command')}"
+        report.warn("executors", f"none; set {both} to run tasks")
     for name, command in settings.executor_commands.items():
-        await _executor(report, name, command.argv)
+        await _executor(report, name, command)
     if settings.max_concurrent_runs == 0:
         report.warn(variable_of("max_concurrent_runs"), "is 0: this server starts no runs")
 
 
-async def _executor(report: Report, name: str, argv: tuple[str, ...]) -> None:
-    from runner.executors.base import ExecutorSettingsError
-    from runner.executors.custom import CustomExecutor
+async def _executor(report: Report, name: str, command: ExecutorCommand) -> None:
+    from runner.probe import probe_executor
+    from server.services import make_executor_settings
 
-    try:
-        program = CustomExecutor(argv, name=name).program
-    except ExecutorSettingsError as error:
-        report.wrong(name, error)
+    found = await probe_executor(name, make_executor_settings(command))
+    if found.reason is not None or found.path is None:
+        report.wrong(name, found.reason)
         return
-    found = await asyncio.to_thread(shutil.which, program)
-    if found is None:
-        report.wrong(name, f"{program} is not on the PATH of this user")
-        return
-    answer = await first_line_of([found, "--version"])
-    report.fact(name, f"{found} ({answer or 'tells no version'})")
+    version = found.version
+    if command.argv is not None:
+        version = await first_line_of([found.path, "--version"])
+    report.fact(name, f"{found.path} ({version or 'tells no version'})")
+    if found.credential_configured is False:
+        report.warn(name, "no credential was found: see pass_env and env, or log in as this user")
 
 
 async def _settings(report: Report, settings: Settings) -> None:

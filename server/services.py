@@ -16,10 +16,12 @@ from resolvers.ports import Limits, Trust
 from resolvers.principal import SYSTEM
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
+from runner.executors.native import Permissions
 from server.authentication import Authenticator
 from server.metrics import Metrics
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
+from server.setting_values import ExecutorCommand
 from server.settings import Settings
 from subscriptions.backends import backend_from_url
 from subscriptions.hub import Hub
@@ -73,6 +75,19 @@ def make_trust(settings: Settings) -> Trust:
     )
 
 
+def make_executor_settings(command: ExecutorCommand) -> ExecutorSettings:
+    """One executor as the runner knows it."""
+    return ExecutorSettings(
+        argv=command.argv or (),
+        env={key: value.get_secret_value() for key, value in command.env.items()},
+        pass_env=command.pass_env,
+        program=command.program,
+        args=command.args,
+        model=command.model,
+        permissions=Permissions(command.permissions),
+    )
+
+
 def make_runner_settings(settings: Settings) -> RunnerSettings:
     """Folders and limits of this server's runs."""
     root = settings.data_dir.absolute()
@@ -83,12 +98,8 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         heartbeat=root / "heartbeat",
         host=socket.gethostname(),
         executors={
-            name: ExecutorSettings(
-                tuple(c.argv),
-                {key: value.get_secret_value() for key, value in c.env.items()},
-                tuple(c.pass_env),
-            )
-            for name, c in settings.executor_commands.items()
+            name: make_executor_settings(command)
+            for name, command in settings.executor_commands.items()
         },
         max_concurrent=settings.max_concurrent_runs,
         time_limit=settings.run_time_limit,

@@ -12,10 +12,10 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|sec|m|min|h|d)?", re.ASCII)
@@ -181,14 +181,32 @@ def _split(text: str, expected: str) -> SplitResult:
 
 
 class ExecutorCommand(BaseModel):
-    """How one executor is started: an argv list, never a shell text."""
+    """How one executor is started: an argv list, never a shell text.
+
+    Without ``argv`` the built-in adapter of the executor's name makes the argument list, and the
+    four members after it change what it makes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    argv: tuple[str, ...] = Field(
+    argv: tuple[str, ...] | None = Field(
+        default=None,
         min_length=1,
         max_length=256,
         description="program and arguments; {prompt_file} and other words in braces are filled in",
+    )
+    program: str | None = Field(
+        default=None, min_length=1, max_length=4096, description="name or path of the program"
+    )
+    args: tuple[str, ...] = Field(
+        default=(), max_length=256, description="arguments besides those the adapter makes"
+    )
+    model: str | None = Field(
+        default=None, min_length=1, max_length=100, description="model of runs that name none"
+    )
+    permissions: Literal["edits", "full"] = Field(
+        default="edits",
+        description="edits: read and change files; full: all that the server's user may do",
     )
     env: dict[str, SecretStr] = Field(
         default_factory=dict, description="variables the program gets besides the allow-list"
@@ -196,6 +214,15 @@ class ExecutorCommand(BaseModel):
     pass_env: tuple[str, ...] = Field(
         default=(), description="names of the server's own variables that are handed on"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExecutorCommand":
+        natives = {"program", "args", "model", "permissions"} & self.model_fields_set
+        if self.argv is not None and natives:
+            raise ValueError(f"argv says everything; {min(natives)} is for built-in ones")
+        if any("\0" in word for word in (*(self.argv or ()), *self.args, self.program or "")):
+            raise ValueError("no argument can hold a NUL character")
+        return self
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]

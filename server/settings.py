@@ -174,8 +174,10 @@ class Settings(BaseSettings):
     executors: Executors = _setting(
         {},
         "runs",
-        'Executors and their commands: {"NAME": {"argv": ["program", "{prompt_file}"], '
-        '"env": {"KEY": "value"}, "pass_env": ["NAME"]}}.',
+        'Executors by name. Built-in ones, each member optional: {"CLAUDE_CODE": {"program": '
+        '"claude", "args": [], "model": "m", "permissions": "edits" or "full", "env": {"KEY": '
+        '"value"}, "pass_env": ["NAME"]}}; commands: {"NAME": {"argv": ["program", '
+        '"{prompt_file}"]}}.',
     )
     custom_command: Argv = _setting(
         (),

@@ -30,7 +30,10 @@ class RunSpec:
     """What an executor is told of a run.
 
     ``files`` is the folder into which the files of the launch will be written before the start.
-    ``resume_session`` names the agent's session to go on with, ``fork_session`` to go on in a copy.
+    ``resume_session`` names the agent's session to go on with, ``fork_session`` to go on in a copy;
+    a new session gets the id ``new_session`` where the agent lets others choose it.
+    ``instructions`` is what the repository tells agents (its CLAUDE.md), for those agents that are
+    kept from reading the repository's configuration. ``is_root``: the server's user is root.
     """
 
     run_id: str
@@ -42,6 +45,9 @@ class RunSpec:
     model: str | None = None
     resume_session: str | None = None
     fork_session: bool = False
+    new_session: str | None = None
+    instructions: str | None = None
+    is_root: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +64,11 @@ class Launch:
 
 
 class Verdict(StrEnum):
-    """The agent's own judgement, from its terminal event."""
+    """The agent's own judgement, from its terminal event; ``OPEN``: it is at work again."""
 
     SUCCESS = "success"
     ERROR = "error"
+    OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

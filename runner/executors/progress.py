@@ -108,8 +108,9 @@ class Plan:
 class Usage:
     """Tokens and US dollars, counted over ``scope``.
 
-    ``step``: to be added up; ``run``: of this run so far; ``session``: since the session began,
-    earlier runs included.
+    ``cached`` is the part of ``input`` that came from a cache, ``reasoning`` a part of ``output``.
+    ``step``: to be added up; ``run``: of the agent's process so far; ``session``: since the session
+    began, earlier processes included.
     """
 
     type: ClassVar = "usage"

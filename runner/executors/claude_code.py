@@ -1,0 +1,220 @@
+"""Executor CLAUDE_CODE: ``claude -p`` with its events as JSON lines.
+
+A repository must not configure the agent: hooks, key helpers, another address for the model and
+MCP servers all run without a question in this mode. So only the user's own settings are read and
+only MCP servers of the command line are started. That also drops the project's CLAUDE.md, which is
+therefore handed over as text.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from runner.executors.base import (
+    NOTHING,
+    Facts,
+    Launch,
+    LaunchRefusedError,
+    Parsed,
+    RunSpec,
+    Verdict,
+)
+from runner.executors.native import Credentials, NativeExecutor, session_of
+from runner.executors.reading import (
+    Events,
+    count_of,
+    event,
+    find_cost,
+    find_object,
+    find_session_id,
+    find_text,
+    objects,
+    plan,
+    shown,
+    tool_call,
+)
+
+INSTRUCTIONS_FILE = "CLAUDE.md"
+_ROOT_SWITCH = "IS_SANDBOX"
+_ENVIRONMENT = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+"""Enough by itself: no connection but the model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaudeCodeExecutor(NativeExecutor):
+    """See the module's text."""
+
+    default_program: ClassVar[str] = "claude"
+    install_hint: ClassVar[str] = "npm install -g @anthropic-ai/claude-code"
+    credentials: ClassVar[Credentials] = Credentials(
+        variables=(
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_VERTEX",
+        ),
+        files=(("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json"),),
+    )
+
+    def build(self, spec: RunSpec) -> Launch:
+        """A new session under the server's id, or a resumed one.
+
+        Raises:
+            LaunchRefusedError: claude would refuse to run as root with all permissions.
+        """
+        if self.is_free and spec.is_root and not self.settings.env.get(_ROOT_SWITCH):
+            raise LaunchRefusedError(
+                f"{self.program} refuses all permissions to root. Run the server as another user, "
+                f'or set "env": {{"{_ROOT_SWITCH}": "1"}} for {self.name}, which tells it that '
+                "this machine is a sandbox"
+            )
+        files = {} if spec.instructions is None else {INSTRUCTIONS_FILE: spec.instructions}
+        return self.launch(
+            spec,
+            "-p",
+            "--output-format=stream-json",
+            "--verbose",
+            f"--permission-mode={'bypassPermissions' if self.is_free else 'acceptEdits'}",
+            "--setting-sources=user",
+            "--strict-mcp-config",
+            *(f"--append-system-prompt-file={spec.files / name}" for name in files),
+            *self.model_option(spec),
+            *_session(spec),
+            *self.settings.args,
+            env=_ENVIRONMENT,
+            files=files,
+        )
+
+    def read(self, value: dict[str, Any]) -> Parsed:
+        """See the module's text."""
+        match value.get("type"):
+            case "system":
+                return _system(value)
+            case "assistant":
+                return Parsed(_said(value), _session_fact(value))
+            case "user":
+                return Parsed(_answered(value))
+            case "result":
+                return _result(value)
+        return NOTHING
+
+
+def _session(spec: RunSpec) -> tuple[str, ...]:
+    resumed = session_of(spec)
+    if resumed is not None:
+        fork = ("--fork-session",) if spec.fork_session else ()
+        return (f"--resume={resumed}", *fork)
+    return (f"--session-id={spec.new_session}",) if spec.new_session else ()
+
+
+def _session_fact(value: dict[str, Any]) -> Facts:
+    return Facts(session_id=find_session_id(value, "session_id"))
+
+
+def _system(value: dict[str, Any]) -> Parsed:
+    match value.get("subtype"):
+        case "init":
+            mode, model = find_text(value, "permissionMode"), find_text(value, "model")
+            return Parsed(
+                event("log", text=f"Model {model}, permission mode {mode}"), _session_fact(value)
+            )
+        case "api_retry":
+            status, attempt = count_of(value, "error_status"), count_of(value, "attempt")
+            told = (
+                f"The model did not answer (status {status or 'unknown'}): "
+                f"attempt {attempt} of {count_of(value, 'max_retries')}"
+            )
+            return Parsed(event("warning", code="api_retry", text=told))
+        case "permission_denied":
+            text = find_text(value, "message", "decision_reason", "reason")
+            tool = find_text(value, "tool_name", "tool") or "A tool"
+            said = f"{tool} was refused" + (f": {text}" if text else "")
+            return Parsed(event("warning", code="permission_denied", text=said))
+    return NOTHING
+
+
+def _blocks(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(objects(find_object(value, "message").get("content")))
+
+
+def _said(value: dict[str, Any]) -> Events:
+    events: Events = ()
+    for block in _blocks(value):
+        match block.get("type"):
+            case "text" if find_text(block, "text"):
+                events += event("message", text=block["text"])
+            case "thinking" if find_text(block, "thinking"):
+                events += event("thinking", text=block["thinking"])
+            case "tool_use":
+                events += tool_call(block.get("id"), block.get("name"), block.get("input"))
+                if block.get("name") == "TodoWrite":
+                    events += plan(find_object(block, "input").get("todos"), text="content")
+    return events
+
+
+def _answered(value: dict[str, Any]) -> Events:
+    events: Events = ()
+    for block in _blocks(value):
+        if block.get("type") == "tool_result":
+            events += event(
+                "tool_result",
+                id=block.get("tool_use_id"),
+                ok=block.get("is_error") is not True,
+                output=shown(block.get("content")),
+            )
+    return events + _changed(find_object(value, "tool_use_result"))
+
+
+def _changed(details: dict[str, Any]) -> Events:
+    if details.get("type") in {"create", "update"} or "structuredPatch" in details:
+        kind = "add" if details.get("type") == "create" else "update"
+        return event("file_change", path=details.get("filePath"), kind=kind)
+    return ()
+
+
+def _usage(value: dict[str, Any]) -> Events:
+    """Tokens count this process, money the whole session: two events, each with its scope."""
+    used = find_object(value, "usage")
+    tokens: Events = ()
+    if used:
+        cached = count_of(used, "cache_read_input_tokens")
+        tokens = event(
+            "usage",
+            input=count_of(used, "input_tokens", "cache_creation_input_tokens") + cached,
+            output=count_of(used, "output_tokens"),
+            cached=cached,
+            scope="run",
+        )
+    cost = find_cost(value.get("total_cost_usd"))
+    return tokens + (() if cost is None else event("usage", cost_usd=cost, scope="session"))
+
+
+def _denials(value: dict[str, Any]) -> Events:
+    names = [find_text(denial, "tool_name") for denial in objects(value.get("permission_denials"))]
+    known = sorted({name or "a tool" for name in names})
+    if not known:
+        return ()
+    text = f"Not permitted: {', '.join(known)} ({len(names)} times)"
+    return event("warning", code="permission_denied", text=text)
+
+
+def _result(value: dict[str, Any]) -> Parsed:
+    """The last word. ``subtype`` says "success" for errors of the model too; ``is_error`` knows."""
+    text = find_text(value, "result") or ""
+    success = value.get("subtype") == "success" and value.get("is_error") is False
+    error = None
+    if not success:
+        errors = value.get("errors")
+        said = [one for one in errors if isinstance(one, str)] if isinstance(errors, list) else []
+        reason = find_text(value, "terminal_reason", "subtype")
+        error = "; ".join(said) or text or f"The agent ended with {reason}"
+    closing = event("result", verdict="success" if success else "error", text=text, error=error)
+    # The judgement first: an entry of the log shows the first event of its line.
+    events = closing + _usage(value) + _denials(value)
+    facts = Facts(
+        session_id=find_session_id(value, "session_id"),
+        verdict=Verdict.SUCCESS if success else Verdict.ERROR,
+        result_text=text,
+        error=error,
+    )
+    return Parsed(events, facts)
