@@ -42,6 +42,7 @@ from resolvers.errors import (
     NotFoundError,
 )
 from resolvers.paging import PageArguments
+from resolvers.principal import SYSTEM
 from resolvers.task_lifecycle import enqueue_task
 from resolvers.tasks import create_task, get_task
 from resolvers.workspace_changes import update_workspace
@@ -348,10 +349,9 @@ async def test_who_falls_silent_at_work_is_stalled(board: Board, clock: Clock) -
             await detect_stalled_agents(dev, workspace_id=board.id, timeout_seconds=seconds)
 
 
-async def test_the_server_looks_for_stalled_agents_by_itself(
-    board: Board, clock: Clock, system: Context
-) -> None:
+async def test_the_server_looks_for_stalled_agents_by_itself(board: Board, clock: Clock) -> None:
     dev = board.context()
+    system = Context(dev.services, SYSTEM)
     await report_agent_status(dev, workspace_id=board.id, name="a", status="running")
     clock.now += timedelta(seconds=601)
     assert await sweep_stalled_agents(system) == 1
