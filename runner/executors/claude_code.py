@@ -27,10 +27,12 @@ from runner.executors.reading import (
     find_object,
     find_session_id,
     find_text,
+    model_log,
     objects,
     plan,
     shown,
     tool_call,
+    usage,
 )
 
 INSTRUCTIONS_FILE = "CLAUDE.md"
@@ -114,10 +116,9 @@ def _session_fact(value: dict[str, Any]) -> Facts:
 def _system(value: dict[str, Any]) -> Parsed:
     match value.get("subtype"):
         case "init":
-            mode, model = find_text(value, "permissionMode"), find_text(value, "model")
-            return Parsed(
-                event("log", text=f"Model {model}, permission mode {mode}"), _session_fact(value)
-            )
+            mode = find_text(value, "permissionMode")
+            rest = (f"permission mode {mode}",) if mode else ()
+            return Parsed(model_log(find_text(value, "model"), *rest), _session_fact(value))
         case "api_retry":
             status, attempt = count_of(value, "error_status"), count_of(value, "attempt")
             told = (
@@ -178,15 +179,13 @@ def _usage(value: dict[str, Any]) -> Events:
     tokens: Events = ()
     if used:
         cached = count_of(used, "cache_read_input_tokens")
-        tokens = event(
-            "usage",
+        tokens = usage(
             input=count_of(used, "input_tokens", "cache_creation_input_tokens") + cached,
             output=count_of(used, "output_tokens"),
             cached=cached,
             scope="run",
         )
-    cost = find_cost(value.get("total_cost_usd"))
-    return tokens + (() if cost is None else event("usage", cost_usd=cost, scope="session"))
+    return tokens + usage(cost_usd=find_cost(value.get("total_cost_usd")), scope="session")
 
 
 def _denials(value: dict[str, Any]) -> Events:

@@ -25,6 +25,7 @@ from runner.executors.reading import (
     plan,
     shown,
     tool_call,
+    usage,
 )
 from runner.processes import RUN_TAG
 
@@ -97,10 +98,7 @@ class CodexExecutor(NativeExecutor):
 
 def _usage(value: dict[str, Any]) -> Events:
     used = find_object(value, "usage")
-    if not used:
-        return ()
-    return event(
-        "usage",
+    return usage(
         input=count_of(used, "input_tokens"),
         output=count_of(used, "output_tokens"),
         cached=count_of(used, "cached_input_tokens"),
@@ -134,7 +132,7 @@ def _item(item: dict[str, Any], *, completed: bool) -> Parsed:
             return Parsed(plan(steps, text="text"))
         case "error" if completed:
             text = find_text(item, "message") or "An error without a text"
-            code = "unknown_model" if "metadata" in text and "model" in text else "agent_warning"
+            code = "unknown_model" if "model metadata" in text.lower() else "agent_warning"
             return Parsed(event("warning", code=code, text=text))
     return NOTHING
 

@@ -16,6 +16,7 @@ from runner.executors.reading import (
     find_object,
     find_session_id,
     find_text,
+    model_log,
     objects,
     shown,
     tool_call,
@@ -52,7 +53,7 @@ class CursorExecutor(NativeExecutor):
         session = Facts(session_id=find_session_id(value, "session_id"))
         match value.get("type"):
             case "system" if value.get("subtype") == "init":
-                return Parsed(event("log", text=f"Model {find_text(value, 'model')}"), session)
+                return Parsed(model_log(find_text(value, "model")), session)
             case "assistant":
                 blocks = objects(find_object(value, "message").get("content"))
                 said = "".join(find_text(block, "text") or "" for block in blocks)

@@ -21,8 +21,10 @@ from runner.executors.reading import (
     find_object,
     find_session_id,
     find_text,
+    model_log,
     shown,
     tool_call,
+    usage,
 )
 
 SETTINGS_FILE = "gemini-settings.json"
@@ -74,9 +76,8 @@ class GeminiExecutor(NativeExecutor):
         """See the module's text."""
         match value.get("type"):
             case "init":
-                text = f"Model {find_text(value, 'model')}"
                 facts = Facts(session_id=find_session_id(value, "session_id"))
-                return Parsed(event("log", text=text), facts)
+                return Parsed(model_log(find_text(value, "model")), facts)
             case "message" if value.get("role") == "assistant":
                 return _message(value)
             case "tool_use":
@@ -108,18 +109,15 @@ def _tool_result(value: dict[str, Any]) -> Events:
 
 def _result(value: dict[str, Any]) -> Parsed:
     stats = find_object(value, "stats")
-    usage: Events = ()
-    if stats:
-        usage = event(
-            "usage",
-            input=count_of(stats, "input_tokens"),
-            output=count_of(stats, "output_tokens"),
-            cached=count_of(stats, "cached"),
-            scope="run",
-        )
+    used = usage(
+        input=count_of(stats, "input_tokens"),
+        output=count_of(stats, "output_tokens"),
+        cached=count_of(stats, "cached"),
+        scope="run",
+    )
     if value.get("status") == "success":
         closing = event("result", verdict="success")
-        return Parsed(closing + usage, Facts(verdict=Verdict.SUCCESS))
+        return Parsed(closing + used, Facts(verdict=Verdict.SUCCESS))
     error = find_text(find_object(value, "error"), "message") or "The agent reported an error"
     closing = event("result", verdict="error", error=error)
-    return Parsed(closing + usage, Facts(verdict=Verdict.ERROR, error=error))
+    return Parsed(closing + used, Facts(verdict=Verdict.ERROR, error=error))

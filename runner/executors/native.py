@@ -31,7 +31,7 @@ from runner.executors.base import (
     Verdict,
     find_json_object,
 )
-from runner.executors.progress import FileChange, ProgressEvent
+from runner.executors.progress import FileChange, ProgressEvent, ToolCall
 from runner.executors.reading import is_session_id
 
 
@@ -174,13 +174,20 @@ def _checked(value: str) -> str:
 
 
 def place(event: ProgressEvent, worktree: Path | None) -> ProgressEvent:
-    """The event with the path of a changed file relative to the worktree.
+    """The event with paths relative to the worktree: of a changed file, and of a tool's title.
 
     A path outside of it stays absolute, so that nobody takes it for one inside.
     """
-    if worktree is None or not isinstance(event, FileChange):
+    if worktree is None:
         return event
-    path = PurePosixPath(event.path)
-    if not path.is_absolute() or not path.is_relative_to(worktree):
-        return event
-    return replace(event, path=str(path.relative_to(worktree)))
+    if isinstance(event, FileChange):
+        return replace(event, path=_inside(event.path, worktree))
+    if isinstance(event, ToolCall) and event.title:
+        return replace(event, title=_inside(event.title, worktree))
+    return event
+
+
+def _inside(text: str, worktree: Path) -> str:
+    path = PurePosixPath(text)
+    is_inside = path.is_absolute() and ".." not in path.parts and path.is_relative_to(worktree)
+    return str(path.relative_to(worktree)) if is_inside else text

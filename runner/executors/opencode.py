@@ -27,6 +27,7 @@ from runner.executors.reading import (
     plan,
     shown,
     tool_call,
+    usage,
 )
 
 _SWITCHES = (
@@ -153,8 +154,7 @@ def _usage(part: dict[str, Any]) -> Events:
     tokens = find_object(part, "tokens")
     cache = find_object(tokens, "cache")
     reasoning = count_of(tokens, "reasoning")
-    return event(
-        "usage",
+    return usage(
         input=count_of(tokens, "input") + count_of(cache, "read", "write"),
         output=count_of(tokens, "output") + reasoning,
         cached=count_of(cache, "read"),

@@ -25,11 +25,11 @@ _TITLE_NAMES = (
 )
 _TITLE_CHARACTERS = 200
 _KIND_WORDS = {
+    "think": ("think", "todo", "plan", "task"),
     "edit": ("write", "edit", "replace", "patch", "create", "delete", "move"),
     "execute": ("bash", "shell", "command", "exec", "terminal"),
     "search": ("grep", "glob", "search", "find"),
     "fetch": ("fetch", "web", "browse"),
-    "think": ("think", "todo", "plan", "task"),
     "read": ("read", "list", "view", "ls"),
 }
 """First match wins, in this order: a tool that may change something is never shown as a reader."""
@@ -114,6 +114,8 @@ def shown(value: Any) -> str:
     """A value for people: a text as it is, content blocks as their texts, anything else as JSON."""
     if value is None:
         return ""
+    if isinstance(value, dict) and isinstance(value.get("content"), list):
+        value = value["content"]
     if isinstance(value, str):
         return value
     if isinstance(value, list) and any(find_text(item, "text") for item in value):
@@ -122,6 +124,18 @@ def shown(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError:
         return ""
+
+
+def usage(**counts: Any) -> Events:
+    """The event of tokens and dollars used; nothing where all of them are zero."""
+    is_something = any(count for name, count in counts.items() if name != "scope")
+    return event("usage", **counts) if is_something else ()
+
+
+def model_log(model: str | None, *rest: str) -> Events:
+    """The event that tells which model works, and what else the agent says of itself at first."""
+    told = (*((f"Model {model}",) if model else ()), *rest)
+    return event("log", text=", ".join(told)) if told else ()
 
 
 def tool_kind(name: str) -> str:
