@@ -21,7 +21,17 @@ from resolvers.errors import (
     UnavailableError,
 )
 from resolvers.events import PendingEvent, Position, append_events, snapshot
-from resolvers.ports import Clock, Dispatcher, Git, Limits, Passwords, SecretBox, Trust, WakeUps
+from resolvers.ports import (
+    Clock,
+    Dispatcher,
+    ExecutorProbe,
+    Git,
+    Limits,
+    Passwords,
+    SecretBox,
+    Trust,
+    WakeUps,
+)
 from resolvers.principal import ROLE_PERMISSIONS, Principal
 from resolvers.totals import TaskTotals
 
@@ -44,6 +54,7 @@ class Services:
     git: Git
     limits: Limits = field(default_factory=Limits)
     trust: Trust = field(default_factory=Trust)
+    probe: ExecutorProbe | None = None
     instance: str = "server"
     on_events: Callable[[int], None] | None = None
     """Told how many events each commit added, for metrics."""

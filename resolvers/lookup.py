@@ -1,5 +1,6 @@
-"""Finding things without knowing their kind: by id, or by words."""
+"""Finding things without knowing their kind: by id, or by words; and what can execute runs."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,35 +129,42 @@ async def _matching(
 
 @dataclass(frozen=True, slots=True)
 class ExecutorFacts:
-    """Whether this server can run an executor, and if not, what is missing."""
+    """Whether this server can run an executor, and if not, what is missing.
+
+    ``version`` and ``credential_configured`` are None where they are not known.
+    """
 
     executor: Executor
     is_available: bool
     is_default: bool
     reason: str | None
+    version: str | None = None
+    credential_configured: bool | None = None
 
 
-def list_executors(ctx: Context) -> list[ExecutorFacts]:
+async def list_executors(ctx: Context) -> list[ExecutorFacts]:
     """All executors there are names for, with whether this server can run them.
 
     Raises:
         UnauthenticatedError, ForbiddenError: nobody asks, or the key may not read.
     """
     ctx.require_scope(Permission.READ)
-    trust = ctx.services.trust
-    configured = trust.executors or {}
-    return [
-        ExecutorFacts(
-            executor,
-            executor in configured,
-            executor == trust.default_executor,
-            None if executor in configured else _missing(executor),
-        )
-        for executor in Executor
-    ]
+    return list(await asyncio.gather(*(_look_at(ctx, executor) for executor in Executor)))
 
 
-def _missing(executor: Executor) -> str:
-    if executor == Executor.CUSTOM:
-        return "Not configured: set DRAGOMAN_CUSTOM_COMMAND"
-    return "Not available on this server"
+async def _look_at(ctx: Context, executor: Executor) -> ExecutorFacts:
+    trust, probe = ctx.services.trust, ctx.services.probe
+    is_configured = executor in (trust.executors or {})
+    is_default = executor == trust.default_executor
+    if probe is None:
+        reason = None if is_configured else "Not configured"
+        return ExecutorFacts(executor, is_configured, is_default, reason)
+    found = await probe(executor)
+    return ExecutorFacts(
+        executor,
+        found.reason is None,
+        is_default,
+        found.reason,
+        found.version,
+        found.credential_configured,
+    )

@@ -88,6 +88,29 @@ class Diff:
     truncated: bool
 
 
+class ExecutorHealth(Protocol):
+    """What a look at an executor told."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it cannot be used; None when it can."""
+
+    @property
+    def version(self) -> str | None:
+        """What its program says of itself; None for programs that are not asked."""
+
+    @property
+    def credential_configured(self) -> bool | None:
+        """Whether a credential for its model was found; None where that cannot be known."""
+
+
+class ExecutorProbe(Protocol):
+    """Looks whether an executor could start on this server."""
+
+    async def __call__(self, name: str, /) -> ExecutorHealth:
+        """Look at one; seconds at the first time, then from memory. Never raises."""
+
+
 class Git(Protocol):
     """Repositories on this machine. All raise OperationError subclasses with git's words."""
 

@@ -125,7 +125,10 @@ class Prober:
             known = self._versions.get(name)
             is_known = known is not None and known[0] == key
             said = known[1] if known is not None and is_known else None
-            found = await probe_executor(name, settings, known_version=said)
+            try:
+                found = await probe_executor(name, settings, known_version=said)
+            except OSError as error:
+                return ProbeResult(installed=False, reason=f"It could not be looked at: {error}")
             if key is not None and found.version is not None:
                 self._versions[name] = (key, found.version)
             return found

@@ -31,6 +31,13 @@ class ExecutorInfo:
     is_available: bool = strawberry.field(description="Whether this server can run it.")
     is_default: bool = strawberry.field(description="Whether it is taken when none is named.")
     reason: str | None = strawberry.field(description="What is missing, if it is not available.")
+    version: str | None = strawberry.field(
+        description="What its program says of itself; null for programs that are not asked."
+    )
+    credential_configured: bool | None = strawberry.field(
+        description="Whether a credential was found on the server; null where that is not known. "
+        "True does not say that it is accepted."
+    )
 
 
 async def find_node(ctx: GraphQLContext, *, node_id: str) -> Any:
@@ -45,6 +52,6 @@ async def search_everything(
     return await lookup.search(ctx, query=query, workspace_id=workspace_id, first=first)
 
 
-def executor_infos(ctx: GraphQLContext) -> Any:
+async def executor_infos(ctx: GraphQLContext) -> Any:
     """The executors of the server."""
-    return lookup.list_executors(ctx)
+    return await lookup.list_executors(ctx)

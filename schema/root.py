@@ -102,7 +102,8 @@ class Query(WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, Agent
 
     @strawberry.field(description="Programs this server can run tasks with.")
     async def executors(self, info: Info) -> list[ExecutorInfo]:
-        return executor_infos(info.context)
+        found: list[ExecutorInfo] = await executor_infos(info.context)
+        return found
 
 
 @strawberry.type(description="Changing. Each field runs in one transaction, in order.")

@@ -109,7 +109,8 @@ class Run(Node):
     )
     status: RunStatus = strawberry.field(description="Where it stands.")
     reason: str | None = strawberry.field(
-        description="Why it ended, in a word: done, exit_code, signal, time_limit, silence, stopped"
+        description="Why it ended, in a word: done, exit_code, signal, time_limit, silence, "
+        "stopped …"
     )
     error: str | None = strawberry.field(description="Why it failed, for people.")
     attempt: int = strawberry.field(description="Counts the runs of its task, from 1.")

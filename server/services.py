@@ -17,6 +17,7 @@ from resolvers.principal import SYSTEM
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
+from runner.probe import Prober
 from server.authentication import Authenticator
 from server.metrics import Metrics
 from server.secret_keys import load_secret_keys
@@ -192,6 +193,7 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             git=BoardGit(),
             limits=make_limits(settings),
             trust=make_trust(settings),
+            probe=Prober(dispatcher.settings.executors),
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             on_events=metrics.events_appended,
         )

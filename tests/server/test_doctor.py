@@ -189,3 +189,19 @@ def test_the_command_works_beside_a_running_server(tmp_path: Path) -> None:
     folder.chmod(stat.S_IRWXU | stat.S_IROTH)
     result = server.command("doctor", check=False)
     assert "is open to others" in result.stdout
+
+
+async def test_a_built_in_executor_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CODEX_API_KEY", "OPENAI_API_KEY", "CODEX_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program = script(tmp_path, "print('codex-cli 7.1')")
+    executors = {"CODEX": {"program": program}, "GEMINI": {"program": "no-gemini"}, "KIRO": {}}
+    assert await examine(load_settings(data_dir=tmp_path, executors=executors)) == 2
+    said = capsys.readouterr().out
+    assert f"{program} (codex-cli 7.1)" in said
+    assert "no credential was found" in said
+    assert "no-gemini is not on the PATH" in said
+    assert "KIRO is not available" in said

@@ -228,3 +228,35 @@ def test_any_text_as_an_address_is_accepted_or_refused_precisely(text: str) -> N
         assert all(line.startswith("DRAGOMAN_") for line in error.problems)  # noqa: PT017  (property)
     else:
         assert settings.database_dsn
+
+
+def test_built_in_executors_need_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "DRAGOMAN_EXECUTORS",
+        '{"CLAUDE_CODE": {}, "CODEX": {"program": "/opt/codex", "args": ["-c", "a=1"], '
+        '"model": "m", "permissions": "full"}}',
+    )
+    commands = load_settings().executor_commands
+    assert commands["CLAUDE_CODE"].argv is None
+    assert commands["CLAUDE_CODE"].permissions == "edits"
+    codex = commands["CODEX"]
+    assert (codex.program, codex.args, codex.model) == ("/opt/codex", ("-c", "a=1"), "m")
+    assert codex.permissions == "full"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"A": {"argv": ["a"], "model": "m"}}', "argv says everything; model is for built-in"),
+        ('{"A": {"permissions": "all"}}', "(A.permissions): input should be 'edits' or 'full'"),
+        ('{"A": {"args": ["a\\u0000"]}}', "no argument can hold a NUL"),
+        ('{"A": {"program": ""}}', "(A.program)"),
+    ],
+)
+def test_what_contradicts_itself_in_an_executor_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    monkeypatch.setenv("DRAGOMAN_EXECUTORS", text)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert expected in str(refusal.value)
