@@ -44,12 +44,17 @@ class NotFoundError(OperationError):
 
 
 class InvalidError(OperationError):
-    """An argument that cannot be accepted; ``field`` names it."""
+    """An argument that cannot be accepted; ``field`` names it.
+
+    Its name is the GraphQL one, also in the message: a column's name is given as camelCase.
+    """
 
     code = "INVALID"
 
     def __init__(self, message: str, *, field: str, **details: Any) -> None:
-        super().__init__(message, field=field, **details)
+        head, *tail = field.split("_")
+        shown = head + "".join(part.capitalize() for part in tail)
+        super().__init__(message.replace(field, shown), field=shown, **details)
 
 
 class ConflictError(OperationError):

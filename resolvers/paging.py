@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -155,7 +155,7 @@ def _encode(values: Sequence[Any]) -> str:
 def _decode(cursor: str, order: Sequence[Order], *, field: str) -> list[Any]:
     try:
         return _values(cursor, order)
-    except (ValueError, TypeError, UnicodeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError, binascii.Error):
         raise InvalidError(f"{field} is not a cursor of this list", field=field) from None
 
 
@@ -176,7 +176,7 @@ def _typed(value: Any, column: sa.ColumnElement[Any]) -> Any:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise ValueError(value)
-        return moment
+        return moment.astimezone(UTC)
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, wanted):

@@ -145,7 +145,7 @@ def _checked_scalar(name: str, value: Any, json_bytes: int) -> Any:  # noqa: C90
 def _aware(value: datetime, *, field: str) -> datetime:
     if value.tzinfo is None:
         raise InvalidError(f"{field} needs a time zone", field=field)
-    return value
+    return check.moment(value, field=field)
 
 
 def _json_list(value: Any, *, field: str, limits: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -191,9 +191,9 @@ def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]
         (TASK.due_at, None, chosen.due_before),
     ):
         if least is not None:
-            conditions.append(column >= _comparable(least))
+            conditions.append(column >= _comparable(least, column.key))
         if most is not None:
-            conditions.append(column <= _comparable(most))
+            conditions.append(column <= _comparable(most, column.key))
     conditions.extend(
         json_contains(TASK.labels, label) for label in bounded(ctx, "labels", chosen.labels_all)
     )
@@ -258,10 +258,8 @@ def bounded(ctx: Context, name: str, values: Collection[Any]) -> list[Any]:
     ]
 
 
-def _comparable(value: Any) -> Any:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    return value
+def _comparable(value: Any, name: str) -> Any:
+    return check.moment(value, field=name) if isinstance(value, datetime) else value
 
 
 def text_search(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self, TypeVar
 
@@ -106,6 +107,19 @@ def number(value: float, *, field: str, minimum: float, maximum: float) -> float
 def integer(value: int, *, field: str, minimum: int, maximum: int) -> int:
     """An integer within bounds."""
     return int(number(value, field=field, minimum=minimum, maximum=maximum))
+
+
+def moment(value: datetime, *, field: str) -> datetime:
+    """A moment in UTC; one without a time zone counts as UTC.
+
+    Raises:
+        InvalidError: its offset puts it before the year 1 or behind the year 9999.
+    """
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    try:
+        return aware.astimezone(UTC)
+    except OverflowError:
+        raise InvalidError(f"{field} is not between the years 1 and 9999", field=field) from None
 
 
 def word(value: str, vocabulary: type[E], *, field: str) -> E:
