@@ -6,12 +6,8 @@ from typing import Any
 
 from graphql import (
     GraphQLField,
-    GraphQLInputType,
-    GraphQLList,
-    GraphQLNonNull,
     GraphQLObjectType,
     get_named_type,
-    is_input_object_type,
     is_leaf_type,
     is_object_type,
 )
@@ -72,54 +68,6 @@ def node_visits(tenant: Tenant) -> Iterator[Visit]:
         for member in core_schema().get_possible_types(node):  # type: ignore[arg-type]
             chosen = f"{{ __typename ... on {member.name} {{ {leaves(member)} }} }}"
             yield Visit(f"node {kind}", operation("Query.node", chosen), {"id": identifier})
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in the arguments of a field where a client puts a value.
-
-    ``path`` leads to it through input objects; ``type_name`` is ID, String or Int.
-    """
-
-    path: tuple[str, ...]
-    type_name: str
-    is_list: bool
-
-    def put(self, variables: dict[str, Any], value: Any) -> dict[str, Any]:
-        """The variables with a value here; the rest stays."""
-        return _put(variables, self.path, [value] if self.is_list else value)
-
-    def __str__(self) -> str:
-        return ".".join(self.path)
-
-
-def _put(variables: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    head, *rest = path
-    if not rest:
-        return {**variables, head: value}
-    inner = variables.get(head)
-    if rest[0] == "*":  # a list of input objects: one object
-        first = inner[0] if inner else {}
-        return {**variables, head: [_put(first, tuple(rest[1:]), value)]}
-    return {**variables, head: _put(inner or {}, tuple(rest), value)}
-
-
-def slots(field: GraphQLField) -> Iterator[Slot]:
-    """All places in the arguments of a field."""
-    for name, argument in field.args.items():
-        yield from _slots((name,), argument.type)
-
-
-def _slots(path: tuple[str, ...], type_: GraphQLInputType) -> Iterator[Slot]:
-    inner = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
-    is_list = isinstance(inner, GraphQLList)
-    named = get_named_type(type_)
-    if is_input_object_type(named):
-        below = (*path, "*") if is_list else path
-        for name, member in named.fields.items():
-            yield from _slots((*below, name), member.type)
-    elif named.name in {"ID", "String", "Int"}:
-        yield Slot(path, named.name, is_list)
 
 
 @dataclass(frozen=True)

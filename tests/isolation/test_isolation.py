@@ -19,17 +19,16 @@ from graphql import GraphQLObjectType, TypeInfo, TypeInfoVisitor, Visitor, parse
 from resolvers import members, tokens
 from tests.isolation.crawl import (
     Door,
-    Slot,
     doors,
     node_visits,
     readable_coordinates,
     root_door,
-    slots,
     visits,
 )
 from tests.support.calls import CALLS, field_of
 from tests.support.inside import Answer, Inside, open_inside
 from tests.support.schema_documents import core_schema, document, root_names
+from tests.support.schema_slots import Slot, slots
 from tests.support.server import fresh_postgres
 from tests.support.tenants import Tenant, make_tenant
 
@@ -210,6 +209,8 @@ def their_values(zoo: Zoo, slot: Slot) -> list[Any]:
         return list(zoo.theirs.ids.values())
     if slot.type_name == "Int":
         return [zoo.theirs.workspace.number] if last == "number" else []
+    if slot.type_name != "String":
+        return []
     agent, user = zoo.theirs.agent, zoo.theirs.users["developer"]
     assert agent is not None
     return [THEIRS, THEIRS.lower(), zoo.theirs.workspace.slug, agent.name, user.name]
