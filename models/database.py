@@ -81,6 +81,13 @@ class Database:
         """Told how long each write waited for its turn and its connection, in seconds."""
 
     @property
+    def read_engine(self) -> sa.Engine:
+        """The engine that reads run through, for whoever wants to listen to its events."""
+        if self._sqlite_readers is not None:
+            return self._sqlite_readers.engine
+        return self._engine.sync_engine
+
+    @property
     def path(self) -> Path | None:
         """The SQLite file, or None."""
         return Path(self.url.database or "") if self.dialect == "sqlite" else None

@@ -91,12 +91,12 @@ def _was_interrupted(error: OperationalError) -> bool:
 
 
 class SqliteReadPool:
-    """Read connections of one database, opened as they are needed and kept."""
+    """Read connections of one database (``engine``), opened as they are needed and kept."""
 
     def __init__(
         self, engine: sa.Engine, *, size: int, wait: float, statement_timeout: float
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._wait = wait
         self._statement_timeout = statement_timeout
         self._places = asyncio.Semaphore(size)
@@ -127,11 +127,11 @@ class SqliteReadPool:
 
     def _open(self) -> SqliteReadConnection:
         return SqliteReadConnection(
-            self._engine.connect(), statement_timeout=self._statement_timeout
+            self.engine.connect(), statement_timeout=self._statement_timeout
         )
 
     def close(self) -> None:
         """Close all connections; none may be in use."""
         while self._free:
             self._free.pop().close()
-        self._engine.dispose()
+        self.engine.dispose()

@@ -5,6 +5,7 @@ because its host and path can be talked into anything by the Host header.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from strawberry.http.websocket_origin import (
 
 from server.limits.errors import client_error
 
+TOO_LARGE = 413
+DRAIN_BYTES = 8 << 20
+DRAIN_SECONDS = 5.0
 REQUEST_SCOPE_KEY = "dragoman.graphql_request"
 JSON_MEDIA_TYPES = frozenset({"application/json", "application/graphql-response+json"})
 MAX_JSON_VALUES = 50_000
@@ -199,7 +203,7 @@ class GraphQLGuard:
         try:
             body = await self._checked_body(scope, receive)
         except RequestRefusedError as refusal:
-            await refusal.response()(scope, receive, send)
+            await _refuse(refusal, scope, receive, send)
             return
         except _ClientLeftError:
             return
@@ -268,6 +272,39 @@ def header_values(scope: Scope, name: bytes) -> list[str]:
 
 class _ClientLeftError(Exception):
     """The client went away before its body was complete: nobody is left to answer."""
+
+
+async def _refuse(refusal: RequestRefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer at once; then, before the end, let a client that is still sending finish.
+
+    The server closes the connection at the answer's end. A client cut off in the middle of its
+    body would find the connection reset instead of reading the reason.
+    """
+    if refusal.status != TOO_LARGE:
+        await refusal.response()(scope, receive, send)
+        return
+
+    async def send_then_drain(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        await _throw_away(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    await refusal.response()(scope, receive, send_then_drain)
+
+
+async def _throw_away(receive: Receive) -> None:
+    """What is still being sent, within bounds."""
+    thrown_away = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while thrown_away < DRAIN_BYTES:
+                message = await receive()
+                thrown_away += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 async def _receive_body(receive: Receive, max_bytes: int) -> bytes:

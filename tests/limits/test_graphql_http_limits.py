@@ -116,18 +116,35 @@ async def test_a_body_of_unannounced_length_is_counted_as_it_comes(make_board: A
     async def next_chunk() -> dict[str, Any]:
         return {"type": "http.request", "body": await anext(receive), "more_body": True}
 
-    status, _, _ = await drive(board, next_chunk, headers=[(b"transfer-encoding", b"chunked")])
+    taken_at_answer: list[int] = []
+
+    async def send(message: Any) -> None:
+        taken_at_answer.append(taken)
+
+    status, _, _ = await drive(
+        board, next_chunk, headers=[(b"transfer-encoding", b"chunked")], also_send=send
+    )
     assert status == 413
-    assert taken == 5
+    assert taken_at_answer[:2] == [5, 5]
+    assert taken < 200_000  # what a client goes on sending is thrown away, not without end
 
 
 @pytest.mark.parametrize("announced", [b"1048577", b"9" * 5_000])
 async def test_an_announced_flood_is_refused_before_it_comes(announced: bytes, board: Any) -> None:
-    async def never() -> dict[str, Any]:
-        raise AssertionError("the body was read")
+    order: list[str] = []
 
-    status, headers, _ = await drive(board, never, headers=[(b"content-length", announced)])
+    async def receive() -> dict[str, Any]:
+        order.append("read")
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        order.append("answered")
+
+    status, headers, _ = await drive(
+        board, receive, headers=[(b"content-length", announced)], also_send=send
+    )
     assert status == 413
+    assert order == ["answered", "answered", "read", "answered"]
     assert headers[b"connection"] == b"close"
 
 
@@ -522,7 +539,11 @@ def once(body: bytes) -> Callable[[], Any]:
 
 
 async def drive(
-    board: Any, receive: Any, *, headers: list[tuple[bytes, bytes]] | None = None
+    board: Any,
+    receive: Any,
+    *,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    also_send: Any = None,
 ) -> tuple[int | None, dict[bytes, bytes], bytes]:
     scope = {
         "type": "http",
@@ -538,16 +559,18 @@ async def drive(
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
-    return await drive_app(board.app, scope, receive)
+    return await drive_app(board.app, scope, receive, also_send)
 
 
 async def drive_app(
-    app: Any, scope: dict[str, Any], receive: Any
+    app: Any, scope: dict[str, Any], receive: Any, also_send: Any = None
 ) -> tuple[int | None, dict[bytes, bytes], bytes]:
     sent: list[dict[str, Any]] = []
 
     async def send_(message: Any) -> None:
         sent.append(message)
+        if also_send is not None:
+            await also_send(message)
 
     await app(scope, receive, send_)
     if not sent:

@@ -63,7 +63,7 @@ async def test_heads_of_any_number_of_logs_are_one_statement(
     await boards[1].set_stream(epoch=7, floor=2, seq=5)
     statements: list[str] = []
     sa.event.listen(
-        database._reader.sync_engine,
+        database.read_engine,
         "before_cursor_execute",
         lambda *arguments: statements.append(arguments[2]),
     )
@@ -71,10 +71,8 @@ async def test_heads_of_any_number_of_logs_are_one_statement(
     heads = await DatabaseLog(database).heads(
         [*(events_key(board.stream) for board in boards), run_key(new_id()), *unknown]
     )
-    assert [text for text in statements if "SELECT" in text and "event_stream" in text] == [
-        text for text in statements if "SELECT" in text
-    ]
-    assert len([text for text in statements if "event_stream" in text]) == 1
+    # One statement; asked again in a thread where it took too long for the loop.
+    assert len({text for text in statements if "SELECT" in text}) == 1
     assert heads == {
         events_key(boards[0].stream): Head(epoch=1, seq=4, floor=0),
         events_key(boards[1].stream): Head(epoch=7, seq=5, floor=2),
@@ -279,7 +277,7 @@ async def test_a_thousand_idle_subscribers_cost_one_statement_a_second_together(
         await asyncio.sleep(0.5)
     statements: list[Any] = []
     sa.event.listen(
-        database._reader.sync_engine,
+        database.read_engine,
         "before_cursor_execute",
         lambda *arguments: statements.append(arguments[2]),
     )
