@@ -91,7 +91,7 @@ class ValueWriter(ABC):
         """
         assert part.definition is not None  # noqa: S101  # __typename is not completed
         assert part.facts is not None  # noqa: S101  # __typename is not completed
-        type_ = part.definition.type
+        type_: Any = part.definition.type
         nullable = not isinstance(type_, GraphQLNonNull)
         inner = type_ if nullable else type_.of_type
         if is_leaf_type(inner):

@@ -4,18 +4,22 @@ Coroutines are started at once, in the caller's task; what finishes without wait
 While one is being started no task is current, so that code that would take hold of the current
 task (`asyncio.timeout`, task groups) fails loudly instead of taking the wrong one, and the
 document is answered by graphql-core. Newer Pythons start tasks eagerly themselves.
+
+The last of a field's calls to end completes all their values and calls what is below them in the
+same turn of the event loop, as graphql-core would: so loads that graphql-core brings together in
+one batch of a DataLoader are together here too.
 """
 
 import asyncio
 import sys
-from asyncio import AbstractEventLoop, Future, Task
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from asyncio import Future, Task
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextvars import copy_context
 from types import CoroutineType, coroutine
 from typing import Any, cast
 
 from compiler.info import Token
-from compiler.values import KINDS, Bail, close_quietly
+from compiler.values import KINDS, PLAIN, Bail, close_quietly
 
 Parent = tuple[dict[str, Any], Any, Token | None]
 """A parent's answer so far, the parent, and its place in the response."""
@@ -57,51 +61,31 @@ async def drive(groups: Sequence[Group]) -> None:
         Exception: whatever a resolver or a completion raises first; everything started is
             cancelled and has ended by then.
     """
-    flights = _Flights()
+    flights = _Flights(groups)
     try:
-        while True:
-            await _launch_all(groups, flights)
-            if not flights.running:
-                return
-            await flights.some_done()
-            for flight in flights.take_done():
-                _land(flight.group, flight.parents, flight.results)
+        while (group := flights.only_one()) is not None:
+            await _run_alone(group)
+        flights.launch()
+        await flights.all_landed()
     finally:
-        # Not only on errors: a resolver's exception must not leave siblings at work.
+        # Not only on errors: nothing may be left at work or unused.
         await flights.stop()
         for group in groups:
-            for _, awaitable, _ in group.waiting:
+            group.parents.clear()
+            for _, awaitable, _ in _take(group.waiting):
                 close_quietly(awaitable)
-
-
-async def _launch_all(groups: Sequence[Group], flights: "_Flights") -> None:
-    """Start everything that can start; complete what ends at once, which may add more."""
-    while True:
-        ready = [group for group in groups if group.parents or group.waiting]
-        if not ready:
-            return
-        if len(ready) == 1 and not flights.running:
-            group = ready[0]
-            if len(group.parents) + len(group.waiting) == 1:
-                await _run_alone(group)
-                continue
-        for group in ready:
-            flight = _start(group, flights)
-            if flight.remaining == 0:
-                flights.running.discard(flight)
-                _land(flight.group, flight.parents, flight.results)
 
 
 async def _run_alone(group: Group) -> None:
     """The only work there is: awaited in this very task."""
+    results: Any
     if group.waiting:
         parents = _take(group.waiting)
         results = [await parents[0][1]]
     else:
         parents = _take(group.parents)
-        results = [await _called(group, parents)]
-        if group.is_batch:
-            results = results[0]
+        result = await _called(group, parents)
+        results = result if group.is_batch else [result]
     _land(group, parents, results)
 
 
@@ -127,102 +111,75 @@ def _land(group: Group, parents: list[Parent], results: Any) -> None:
         answer[key] = complete(value, place)
 
 
-class _Flight:
-    """Calls of one field that were started together and are completed together."""
-
-    __slots__ = ("flights", "group", "parents", "remaining", "results")
-
-    def __init__(self, group: Group, parents: list[Parent], flights: "_Flights") -> None:
-        self.group = group
-        self.parents = parents
-        self.flights = flights
-        self.results: list[Any] = [None] * len(parents)
-        self.remaining = 0
-
-    def wait_for(self, index: int, awaitable: Any, loop: AbstractEventLoop) -> None:
-        """Have the result of an awaitable put into its place."""
-        future: Future[Any] = awaitable
-        if not asyncio.isfuture(awaitable):
-            future = loop.create_task(_awaited(awaitable))
-            self.flights.tasks.add(future)
-        self.remaining += 1
-
-        def done(ended: Future[Any]) -> None:
-            self.flights.tasks.discard(ended)
-            self.remaining -= 1
-            if ended.cancelled():
-                self.flights.fail(asyncio.CancelledError())
-            elif (error := ended.exception()) is not None:
-                self.flights.fail(error)
-            else:
-                self._put(index, ended.result())
-                if self.remaining == 0:
-                    self.flights.land(self)
-
-        future.add_done_callback(done)
-
-    def put(self, index: int, value: Any) -> None:
-        """Take a result that was there at once."""
-        self._put(index, value)
-
-    def _put(self, index: int, value: Any) -> None:
-        if self.group.is_batch:
-            self.results = value
-        else:
-            self.results[index] = value
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
 class _Flights:
-    """All flights of one execution and the way to wait for the next one to end."""
+    """All calls of one execution that are under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
         self.loop = asyncio.get_running_loop()
-        self.running: set[_Flight] = set()
-        self.done: list[_Flight] = []
-        self.tasks: set[Future[Any]] = set()
-        self.error: BaseException | None = None
-        self._waiter: Future[None] | None = None
+        self.running = 0
+        self.tasks: set[Task[None]] = set()
+        self.is_over = False
+        self._error: BaseException | None = None
+        self._end: Future[None] | None = None
 
-    def land(self, flight: _Flight) -> None:
-        """A flight has all its results."""
-        self.done.append(flight)
-        self._wake()
+    def only_one(self) -> Group | None:
+        """The group with the only call there is to make; None where there are none or more."""
+        ready = [group for group in self.groups if group.parents or group.waiting]
+        if len(ready) == 1 and len(ready[0].parents) + len(ready[0].waiting) == 1:
+            return ready[0]
+        return None
+
+    def launch(self) -> None:
+        """Start everything that can start; complete what ends at once, which may add more."""
+        while ready := [group for group in self.groups if group.parents or group.waiting]:
+            for group in ready:
+                flight = _Flight(group, self)
+                self.running += 1
+                flight.start()
+                if flight.remaining == 0:
+                    self.running -= 1
+                    _land(group, flight.parents, flight.results)
+        if self.running == 0:
+            self._finish()
+
+    def land(self, flight: "_Flight") -> None:
+        """All calls of a flight have ended: complete them and go on below."""
+        if self.is_over:
+            return
+        self.running -= 1
+        try:
+            _land(flight.group, flight.parents, flight.results)
+            self.launch()
+        except Exception as error:  # noqa: BLE001  # it is raised where the execution waits
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """A call has failed: the execution ends with the first error."""
-        if self.error is None:
-            self.error = error
-        self._wake()
+        if self._error is None:
+            self._error = error
+        self._finish()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _finish(self) -> None:
+        self.is_over = True
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
 
-    async def some_done(self) -> None:
-        """Wait for a flight to land or a call to fail.
+    async def all_landed(self) -> None:
+        """Wait for the end.
 
         Raises:
-            BaseException: of the failed call.
+            BaseException: of the call or completion that failed first.
         """
-        if not self.done and self.error is None:
-            self._waiter = self.loop.create_future()
-            await self._waiter
-            self._waiter = None
-        if self.error is not None:
-            raise self.error
-
-    def take_done(self) -> list[_Flight]:
-        """The flights that have landed since the last time, in the order of landing."""
-        taken, self.done = self.done, []
-        self.running.difference_update(taken)
-        return taken
+        if not self.is_over:
+            self._end = self.loop.create_future()
+            await self._end
+        if self._error is not None:
+            raise self._error
 
     async def stop(self) -> None:
         """Cancel what is still at work and wait for its end."""
+        self.is_over = True
         if self.tasks:
             tasks = list(self.tasks)
             for task in tasks:
@@ -230,69 +187,126 @@ class _Flights:
             await asyncio.wait(tasks)
 
 
-def _start(group: Group, flights: _Flights) -> _Flight:
-    """Call everyone in a group, the parents first, and start what they return."""
-    waiting = _take(group.waiting)
-    parents = _take(group.parents)
-    flight = _Flight(group, waiting + parents, flights)
-    flights.running.add(flight)
-    for index, (_, awaitable, _) in enumerate(waiting):
-        flight.wait_for(index, awaitable, flights.loop)
-    if group.is_batch and parents:
-        _begin(flight, 0, _called(group, parents))
-        return flight
-    call = group.call
-    for index, (_, parent, place) in enumerate(parents, len(waiting)):
-        _begin(flight, index, call(parent, place))
-    return flight
+class _Flight:
+    """Calls of one field that are started together and completed together."""
 
+    __slots__ = ("flights", "group", "is_starting", "parents", "remaining", "results")
 
-def _begin(flight: _Flight, index: int, called: Any) -> None:
-    """Start what a resolver returned: a coroutine to its first wait, anything else as it is."""
-    if type(called) is not CoroutineType:
-        if KINDS[type(called)] == 0:
-            flight.put(index, called)
+    def __init__(self, group: Group, flights: _Flights) -> None:
+        self.group = group
+        self.flights = flights
+        self.parents = _take(group.waiting)
+        self.remaining = 0
+        self.results: Any = []
+        self.is_starting = True
+
+    def start(self) -> None:
+        """Call all parents of the group and start what they return."""
+        group = self.group
+        called = _take(group.parents)
+        waiting = self.parents
+        self.parents = waiting + called
+        self.results = [None] * len(self.parents)
+        for index, (_, awaitable, _) in enumerate(waiting):
+            self._begin(index, awaitable)
+        if group.is_batch:
+            if called:
+                self._begin(0, _called(group, called))
         else:
-            flight.wait_for(index, called, flight.flights.loop)
-        return
-    loop = flight.flights.loop
-    if HAS_EAGER_TASKS:
-        task = Task(called, loop=loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]  # since 3.12
-        if task.done():
-            flight.put(index, task.result())
+            call = group.call
+            for index, (_, parent, place) in enumerate(called, len(waiting)):
+                self._begin(index, call(parent, place))
+        self.is_starting = False
+
+    def _begin(self, index: int, called: Any) -> None:
+        """Start what a resolver returned: a coroutine to its first wait, anything else as it is."""
+        self.remaining += 1
+        if type(called) is CoroutineType:
+            if HAS_EAGER_TASKS:
+                self._begin_newer(index, called)
+            else:
+                self._begin_coroutine(index, called)
+        elif asyncio.isfuture(called):
+            called.add_done_callback(lambda future: self._take_future(index, future))
+        elif KINDS[type(called)] == PLAIN:
+            self.settle(index, called)
         else:
-            flight.flights.tasks.add(task)
-            flight.wait_for(index, task, loop)
-        return
-    context = copy_context()
-    current = asyncio.current_task(loop)
-    assert current is not None  # noqa: S101  # only coroutines of a task get here
-    asyncio.tasks._leave_task(loop, current)  # noqa: SLF001  # see the module
-    try:
-        first = context.run(called.send, None)
-    except StopIteration as stop:
-        flight.put(index, stop.value)
-        return
-    finally:
-        asyncio.tasks._enter_task(loop, current)  # noqa: SLF001  # see the module
-    if asyncio.isfuture(first):
-        # As a task does: another coroutine may wait for the same future meanwhile.
-        first._asyncio_future_blocking = False  # noqa: SLF001
-    rest = cast("Coroutine[Any, Any, Any]", _resumed(called, first))
-    task = loop.create_task(rest, context=context)
-    flight.flights.tasks.add(task)
-    flight.wait_for(index, task, loop)
+            self._add(self.flights.loop.create_task(self._finish(index, called)))
+
+    def _begin_newer(self, index: int, called: Any) -> None:
+        task: Task[None] = Task(
+            self._finish(index, called),
+            loop=self.flights.loop,
+            eager_start=True,  # type: ignore[call-arg,unused-ignore]  # since Python 3.12
+        )
+        if not task.done():
+            self._add(task)
+
+    def _begin_coroutine(self, index: int, called: Any) -> None:
+        loop = self.flights.loop
+        context = copy_context()
+        current = asyncio.current_task(loop)
+        if current is not None:
+            asyncio.tasks._leave_task(loop, current)  # noqa: SLF001  # see the module
+        try:
+            first = context.run(called.send, None)
+        except StopIteration as stop:
+            self.settle(index, stop.value)
+            return
+        finally:
+            if current is not None:
+                asyncio.tasks._enter_task(loop, current)  # noqa: SLF001  # see the module
+        if asyncio.isfuture(first):
+            # As a task does: another coroutine may wait for the same future meanwhile.
+            first._asyncio_future_blocking = False  # noqa: SLF001
+        rest = self._finish(index, _resumed(called, first))
+        self._add(loop.create_task(rest, context=context))
+
+    def _add(self, task: "Task[None]") -> None:
+        self.flights.tasks.add(task)
+        task.add_done_callback(self.flights.tasks.discard)
+
+    async def _finish(self, index: int, awaitable: Any) -> None:
+        """What each task does; it lands the flight itself, so that no turn of the loop is lost."""
+        try:
+            value = await awaitable
+        except Exception as error:  # noqa: BLE001  # it is raised where the execution waits
+            self.flights.fail(error)
+        except BaseException as error:
+            self.flights.fail(error)
+            raise
+        else:
+            self.settle(index, value)
+
+    def _take_future(self, index: int, future: "Future[Any]") -> None:
+        if future.cancelled():
+            self.flights.fail(asyncio.CancelledError())
+        elif (error := future.exception()) is not None:
+            self.flights.fail(error)
+        else:
+            self.settle(index, future.result())
+
+    def settle(self, index: int, value: Any) -> None:
+        """Take the result of one call; the last one lands the flight."""
+        if self.group.is_batch:
+            self.results = value
+        else:
+            self.results[index] = value
+        self.remaining -= 1
+        if self.remaining == 0 and not self.is_starting:
+            self.flights.land(self)
 
 
 @coroutine
 def _resumed(started: Any, first: Any) -> Generator[Any, Any, Any]:
     """The rest of a coroutine that was run to its first wait."""
     waited_for = first
+    is_new_turn = first is None  # it only let others go first, which has happened
     if asyncio.isfuture(first):
         first._asyncio_future_blocking = True  # noqa: SLF001  # it is being waited for now
     while True:
         try:
-            sent = yield waited_for
+            sent = None if is_new_turn else (yield waited_for)
         except GeneratorExit:
             started.close()
             raise
@@ -302,6 +316,7 @@ def _resumed(started: Any, first: Any) -> Generator[Any, Any, Any]:
             except StopIteration as stop:
                 return stop.value
         else:
+            is_new_turn = False
             try:
                 waited_for = started.send(sent)
             except StopIteration as stop:
