@@ -18,7 +18,8 @@ from models import Run
 from models.enums import RunStatus
 from resolvers.context import Context
 from resolvers.errors import ConflictError, UnavailableError
-from resolvers.run_execution import ClaimedRun, RunOutcome, finish_run, record_launch
+from resolvers.run_claims import ClaimedRun
+from resolvers.run_execution import RunOutcome, finish_run, record_launch
 from resolvers.run_queries import find_run_of_session
 from runner import git
 from runner.configuration import RunnerSettings

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from resolvers.run_execution import ClaimedRun
+from resolvers.run_claims import ClaimedRun
 from resolvers.workspace_fields import slugify
 from runner import git
 from runner.configuration import RunnerSettings

@@ -15,16 +15,16 @@ from models import Run
 from resolvers.context import Context, Services
 from resolvers.errors import UnavailableError
 from resolvers.principal import SYSTEM
-from resolvers.run_execution import (
+from resolvers.run_claims import (
     ClaimedRun,
     adopt_run,
     claim_run,
     executing_runs,
-    fail_lost_run,
     give_up_leases,
     renew_leases,
     stops_requested,
 )
+from resolvers.run_execution import fail_lost_run
 from runner.configuration import RunnerSettings
 from runner.managed import LeaseLostError, ManagedRun
 
