@@ -247,7 +247,6 @@ async def _settings(report: Report, settings: Settings) -> None:
 
 
 UNUSED = {
-    "event_retention": "has no effect yet: this version keeps all events",
     "webhook_allow_loopback": "has no effect yet: this version delivers no webhooks",
 }
 """Settings that are read and checked, and that nothing obeys in this version."""

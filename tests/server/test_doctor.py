@@ -88,7 +88,7 @@ async def test_settings_that_differ_are_shown_without_secrets(
         port=9000,
         secret_keys="A" * 43 + "=",
         executors={"CUSTOM": {"argv": [sys.executable], "env": {"KEY": "geheim"}}},
-        event_retention="90d",
+        webhook_allow_loopback=True,
     )
     await examine(settings)
     said = capsys.readouterr().out

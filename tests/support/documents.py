@@ -232,9 +232,9 @@ def limits_table() -> str:
     for text, setting in (
         ("cost of an operation", "max_cost"),
         ("items of a page", "max_page_size"),
-        ("queries and mutations of one caller at once, over HTTP", "max_concurrent_operations"),
+        ("queries and mutations of one caller at once", "max_concurrent_operations"),
         ("operations at once in one WebSocket", "max_subscriptions"),
-        ("event streams of one caller at once", "max_streams"),
+        ("WebSockets and event streams of one caller at once", "max_streams"),
     ):
         rows.append((text, defaults[setting], setting))
     return _table(
