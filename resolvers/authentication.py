@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Agent, ApiKey, Membership, User, Workspace, table_of
+from models.database import DatabaseBusyError
 from models.enums import Role
 from models.transaction import Reader
 from resolvers.context import Context, Services
@@ -45,10 +46,22 @@ async def authenticate(services: Services, token: str) -> Principal:
 
     Raises:
         UnauthenticatedError: unknown, expired or revoked; all alike.
+        UnavailableError: the database is busy.
     """
     if not token or len(token) > TOKEN_LENGTH_MAX:
         raise UnauthenticatedError("The token is not valid")
-    digest = hash_secret(token)
+    try:
+        key, principal = await _look_up(services, hash_secret(token))
+    except DatabaseBusyError as error:
+        raise UnavailableError(str(error)) from error
+    now = services.clock()
+    if key.last_used_at is None or now - key.last_used_at >= LAST_USED_RESOLUTION:
+        with suppress(UnavailableError):  # a busy writer must not lock readers out
+            await _touch_key(Context(services, principal), key_id=key.id)
+    return principal
+
+
+async def _look_up(services: Services, digest: str) -> tuple[ApiKey, Principal]:
     async with services.database.read() as reader:
         key = await reader.find(ApiKey, KEY.secret_hash == digest)
         now = services.clock()
@@ -59,11 +72,7 @@ async def authenticate(services: Services, token: str) -> Principal:
             or (key.expires_at is not None and key.expires_at <= now)
         ):
             raise UnauthenticatedError("The token is not valid")
-        principal = await _principal_of(reader, key)
-    if key.last_used_at is None or now - key.last_used_at >= LAST_USED_RESOLUTION:
-        with suppress(UnavailableError):  # a busy writer must not lock readers out
-            await _touch_key(Context(services, principal), key_id=key.id)
-    return principal
+        return key, await _principal_of(reader, key)
 
 
 async def _principal_of(reader: Reader, key: ApiKey) -> Principal:

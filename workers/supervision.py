@@ -10,6 +10,7 @@ import structlog
 from resolvers.agent_reports import purge_agent_progress
 from resolvers.agent_stalls import sweep_stalled_agents
 from resolvers.context import Context, Services
+from resolvers.errors import UnavailableError
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
 from resolvers.retention import prune_events
@@ -61,6 +62,8 @@ async def _keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
         began = loop.time()
         try:
             await work()
+        except UnavailableError as error:
+            log.warning("database is busy", worker=name, error=str(error))
         except Exception:
             log.exception("worker failed", worker=name)
         if loop.time() - began > LONGEST_PAUSE:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, cast
 
 from graphql import GraphQLError
+from starlette.websockets import WebSocketDisconnect
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
@@ -171,7 +172,7 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
                 await self.websocket.close(code, _short(reason))
         except TimeoutError:
             abort_connection(cast("Any", self.websocket).ws.scope)
-        except (RuntimeError, WebSocketDisconnected):
+        except (RuntimeError, WebSocketDisconnected, WebSocketDisconnect):
             logger.debug("the client had left")
 
 

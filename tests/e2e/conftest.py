@@ -15,13 +15,14 @@ BOTH = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
 ]
+ROOM = {"max_concurrent_runs": "8", "max_streams": "1000"}
 MakeBoard = Callable[..., Awaitable[Board]]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server on SQLite for all tests of the module; they must not stop it."""
-    with a_server(tmp_path_factory.mktemp("server"), max_concurrent_runs="8") as running:
+    with a_server(tmp_path_factory.mktemp("server"), **ROOM) as running:
         yield running
         assert running.complaints() == []
 
@@ -32,7 +33,7 @@ def any_server(
 ) -> Iterator[RunningServer]:
     """Like ``server``, once on each kind of database."""
     folder = tmp_path_factory.mktemp("server")
-    with a_server(folder, database=request.param, max_concurrent_runs="8") as running:
+    with a_server(folder, database=request.param, **ROOM) as running:
         yield running
         assert running.complaints() == []
 
