@@ -58,7 +58,8 @@ class FieldCall:
     @property
     def wants_info(self) -> bool:
         """Whether a call needs an info."""
-        return self.kind is FieldClass.WRAPPED or self.info_as is not None
+        is_told = self.info_as is not None or self.batch is not None
+        return is_told or self.kind is FieldClass.WRAPPED
 
 
 def classify(schema: Schema, parent: GraphQLObjectType, name: str) -> FieldCall:
