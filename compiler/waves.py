@@ -118,7 +118,7 @@ class _Flights:
         self.groups = groups
         self.loop = asyncio.get_running_loop()
         self.running = 0
-        self.tasks: set[Task[None]] = set()
+        self.tasks: list[Task[None]] = []
         self.is_over = False
         self._error: BaseException | None = None
         self._end: Future[None] | None = None
@@ -180,10 +180,13 @@ class _Flights:
     async def stop(self) -> None:
         """Cancel what is still at work and wait for its end."""
         self.is_over = True
-        if self.tasks:
-            tasks = list(self.tasks)
-            for task in tasks:
-                task.cancel()
+        if any(not task.done() for task in self.tasks):
+            # A task that is cancelled before its first turn would not tell its coroutine.
+            await asyncio.sleep(0)
+        tasks = [task for task in self.tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
             await asyncio.wait(tasks)
 
 
@@ -231,7 +234,8 @@ class _Flight:
         elif KINDS[type(called)] == PLAIN:
             self.settle(index, called)
         else:
-            self._add(self.flights.loop.create_task(self._finish(index, called)))
+            task = self.flights.loop.create_task(self._finish(index, called))
+            self.flights.tasks.append(task)
 
     def _begin_newer(self, index: int, called: Any) -> None:
         task: Task[None] = Task(
@@ -240,7 +244,7 @@ class _Flight:
             eager_start=True,  # type: ignore[call-arg,unused-ignore]  # since Python 3.12
         )
         if not task.done():
-            self._add(task)
+            self.flights.tasks.append(task)
 
     def _begin_coroutine(self, index: int, called: Any) -> None:
         loop = self.flights.loop
@@ -260,11 +264,7 @@ class _Flight:
             # As a task does: another coroutine may wait for the same future meanwhile.
             first._asyncio_future_blocking = False  # noqa: SLF001
         rest = self._finish(index, _resumed(called, first))
-        self._add(loop.create_task(rest, context=context))
-
-    def _add(self, task: "Task[None]") -> None:
-        self.flights.tasks.add(task)
-        task.add_done_callback(self.flights.tasks.discard)
+        self.flights.tasks.append(loop.create_task(rest, context=context))
 
     async def _finish(self, index: int, awaitable: Any) -> None:
         """What each task does; it lands the flight itself, so that no turn of the loop is lost."""

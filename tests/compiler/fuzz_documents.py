@@ -112,9 +112,8 @@ class DocumentWriter:
         if is_abstract_type(type_):
             kind = "interface" if is_interface_type(type_) else "union"
             self.features.add(kind)
-            for possible in self.schema.get_possible_types(type_):
-                if self.chance(0.6):
-                    parts.append(self.inline(possible, depth))
+            possible = self.schema.get_possible_types(type_)
+            parts.extend(self.inline(one, depth) for one in possible if self.chance(0.6))
         elif self.chance(0.12) and not is_root:
             parts.append(self.inline(type_, depth))
         if self.chance(0.12):

@@ -36,7 +36,7 @@ async def run(executor: CompiledExecutor, document: str, **variables: Any) -> Ou
     return await executor.execute(document, variables=variables, context=World(3))
 
 
-async def test_documents_are_compiled_at_the_second_sighting():
+async def test_documents_are_compiled_at_the_second_sighting() -> None:
     executor = executor_of()
     assert (await run(executor, HELLO)).fallback is Reason.FIRST_SIGHT
     assert (await run(executor, HELLO)).is_answer
@@ -67,14 +67,14 @@ async def test_documents_are_compiled_at_the_second_sighting():
 )
 async def test_what_is_left_to_graphql_core(
     document: str, variables: dict[str, Any], reason: Reason
-):
+) -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
     outcome = await run(executor, document, **variables)
     assert outcome.fallback in {reason, Reason.INVALID}
     assert not outcome.is_answer
 
 
-async def test_a_deep_recursive_input_is_left_to_graphql_core():
+async def test_a_deep_recursive_input_is_left_to_graphql_core() -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
     document = "query A($f: BookFilter) { books(filter: $f) { totalCount } }"
     value: dict[str, Any] = {"priceAbove": 0}
@@ -86,13 +86,13 @@ async def test_a_deep_recursive_input_is_left_to_graphql_core():
     assert (await run(executor, document, f=value)).fallback is Reason.VARIABLES
 
 
-async def test_variables_that_are_no_object():
+async def test_variables_that_are_no_object() -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
     outcome = await executor.execute(HELLO, variables=[1])  # type: ignore[arg-type]
     assert outcome.fallback is Reason.VARIABLES
 
 
-async def test_bounds_on_documents_and_plans():
+async def test_bounds_on_documents_and_plans() -> None:
     executor = executor_of(compile_at_sighting=1, max_document=40, max_fields=3)
     assert (await run(executor, HELLO)).is_answer
     assert (await run(executor, HELLO + " " * 60)).fallback is Reason.UNSUPPORTED
@@ -102,7 +102,7 @@ async def test_bounds_on_documents_and_plans():
     assert outcome.fallback is Reason.UNSUPPORTED
 
 
-async def test_conditions_are_part_of_the_plan():
+async def test_conditions_are_part_of_the_plan() -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
     document = "query A($on: Boolean = true) { constant @include(if: $on) __typename }"
     assert (await run(executor, document)).data == {"constant": 42, "__typename": "Query"}
@@ -110,7 +110,7 @@ async def test_conditions_are_part_of_the_plan():
     assert (await run(executor, document, on=True)).data == {"constant": 42, "__typename": "Query"}
 
 
-async def test_a_plan_that_keeps_bailing_rests():
+async def test_a_plan_that_keeps_bailing_rests() -> None:
     executor = executor_of(compile_at_sighting=1, bails_before_rest=2, rest=0.05)
     document = '{ shelf(id: "s0") { id } }'
 
@@ -127,7 +127,7 @@ async def test_a_plan_that_keeps_bailing_rests():
     assert (await run(executor, document)).is_answer
 
 
-def test_successes_make_up_for_bails():
+def test_successes_make_up_for_bails() -> None:
     standing = Standing(2)
     for _ in range(50):
         standing.bail(1.0, rest=10)
@@ -139,7 +139,7 @@ def test_successes_make_up_for_bails():
     assert standing.resting_until == 11
 
 
-def test_memories_are_bounded_by_weight():
+def test_memories_are_bounded_by_weight() -> None:
     memory: LeastRecentlyUsed[str, int] = LeastRecentlyUsed(10)
     memory.put("a", 1, weight=4)
     memory.put("b", 2, weight=4)
@@ -179,14 +179,14 @@ class SlowQuery(Slow):
         return [Slow(), Slow()]
 
 
-async def test_timeouts_of_resolvers_are_not_tried_again():
+async def test_timeouts_of_resolvers_are_not_tried_again() -> None:
     executor = CompiledExecutor(strawberry.Schema(SlowQuery), options=EAGER)
     for document in ("{ timeout }", "{ again { timeout } }"):
         with pytest.raises(TimeoutError):
             await executor.execute(document)
 
 
-async def test_cancellation_passes_and_leaves_nothing_at_work():
+async def test_cancellation_passes_and_leaves_nothing_at_work() -> None:
     executor = CompiledExecutor(strawberry.Schema(SlowQuery), options=EAGER)
     log: list[str] = []
     task = asyncio.ensure_future(executor.execute("{ again { wait } b: wait }", context=log))
@@ -199,7 +199,37 @@ async def test_cancellation_passes_and_leaves_nothing_at_work():
     assert executor.counts == {}
 
 
-async def test_a_failure_stops_its_siblings_before_the_fallback():
+class Cleaning:
+    @staticmethod
+    async def up(log: list[str]) -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            log.append("cleaned")
+        return 1
+
+
+@strawberry.type
+class CleanQuery:
+    @strawberry.field
+    async def waits(self, info: strawberry.Info) -> int:
+        return await Cleaning.up(info.context)
+
+    @strawberry.field
+    async def fails(self) -> int:
+        raise ValueError("at once")
+
+
+async def test_what_was_just_begun_can_clean_up_after_itself() -> None:
+    executor = CompiledExecutor(strawberry.Schema(CleanQuery), options=EAGER)
+    log: list[str] = []
+    outcome = await executor.execute("{ waits fails }", context=log)
+    assert outcome.fallback is Reason.BAILED
+    assert log == ["cleaned"]
+
+
+async def test_a_failure_stops_its_siblings_before_the_fallback() -> None:
     executor = CompiledExecutor(strawberry.Schema(SlowQuery), options=EAGER)
     log: list[str] = []
     outcome = await executor.execute("{ again { wait fail } }", context=log)
@@ -207,7 +237,7 @@ async def test_a_failure_stops_its_siblings_before_the_fallback():
     assert log == ["began"] * 2 + ["ended"] * 2
 
 
-async def test_a_mutation_runs_once_even_when_its_payload_fails():
+async def test_a_mutation_runs_once_even_when_its_payload_fails() -> None:
     schema = build_schema()
     executor = schema.compile_documents(Options(compile_at_sighting=1, hooks_run_elsewhere=True))
     document = """mutation { a: addShelf(label: "x") { count fresh { id } }
@@ -240,7 +270,7 @@ class AroundOperation(SchemaExtension):
 
 
 @pytest.mark.parametrize("kind", [OnEveryField, AroundOperation])
-async def test_unknown_extensions_switch_compiling_off(kind: type[SchemaExtension]):
+async def test_unknown_extensions_switch_compiling_off(kind: type[SchemaExtension]) -> None:
     executor = CompiledExecutor(build_schema(extensions=[kind]), options=EAGER)
     assert kind.__name__ in (executor.obstacle or "")
     assert (await run(executor, HELLO)).fallback is Reason.DISABLED
@@ -250,7 +280,7 @@ async def test_unknown_extensions_switch_compiling_off(kind: type[SchemaExtensio
     assert honoured(executor.schema, compatible=[kind]) == [kind.__name__]
 
 
-async def test_strawberry_runs_the_hooks_around_a_compiled_schema():
+async def test_strawberry_runs_the_hooks_around_a_compiled_schema() -> None:
     AroundOperation.log.clear()
     schema = build_schema(extensions=[AroundOperation])
     compiled = schema.compile_documents(Options(compile_at_sighting=1, hooks_run_elsewhere=True))
@@ -264,7 +294,7 @@ async def test_strawberry_runs_the_hooks_around_a_compiled_schema():
     assert compiled.counts == {"answered": 1}
 
 
-async def test_a_field_hook_of_one_request_is_respected():
+async def test_a_field_hook_of_one_request_is_respected() -> None:
     schema = build_schema(extensions=[OnEveryField])
     compiled = schema.compile_documents()
     compiled.obstacle = None  # as if the extension came with this request only
@@ -273,11 +303,11 @@ async def test_a_field_hook_of_one_request_is_respected():
     assert compiled.counts == {}
 
 
-async def test_a_guard_refuses_before_anything_runs():
+async def test_a_guard_refuses_before_anything_runs() -> None:
     schema = build_schema()
 
     class Refusing(SimpleGuard):
-        def validate(self, checked: Any, context: object = None) -> list[GraphQLError]:
+        def validate(self, checked: Any, context: object = None) -> list[GraphQLError]:  # noqa: ARG002  # refuses all
             return [GraphQLError("not today")]
 
     executor = CompiledExecutor(schema, guard=Refusing(schema), options=EAGER)
@@ -286,14 +316,15 @@ async def test_a_guard_refuses_before_anything_runs():
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800"])
-def test_json_that_orjson_refuses(value: Any):
+def test_json_that_orjson_refuses(value: Any) -> None:
     assert Outcome(data={"x": value}).body().startswith(b'{"data":{"x":')
 
 
-EVENT = "subscription S($id: ID) { shelfEvents(id: $id) { note count fresh { id books { totalCount } } } }"
+EVENT = """subscription S($id: ID) {
+  shelfEvents(id: $id) { note count fresh { id books { totalCount } } } }"""
 
 
-async def test_events_are_rendered_as_graphql_core_does():
+async def test_events_are_rendered_as_graphql_core_does() -> None:
     schema = build_schema()
     executor = CompiledExecutor(schema, options=EAGER)
     from tests.compiler.fuzz_schema import Subscription
@@ -310,7 +341,7 @@ async def test_events_are_rendered_as_graphql_core_does():
     assert [one.data for one in rendered] == [one.data for one in expected]
 
 
-async def test_events_that_cannot_be_rendered_are_left_to_graphql_core():
+async def test_events_that_cannot_be_rendered_are_left_to_graphql_core() -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
     plain = compile_selection(executor, parse("subscription { shelfEvents { count } }"))
     assert not plain.depends_on_viewer
@@ -323,7 +354,7 @@ async def test_events_that_cannot_be_rendered_are_left_to_graphql_core():
         compile_selection(executor, parse("subscription { shelfEvents { count } }"))
 
 
-def test_a_schema_with_its_own_executor_class_is_not_compiled():
+def test_a_schema_with_its_own_executor_class_is_not_compiled() -> None:
     from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
     class Own(StrawberryGraphQLCoreExecutionContext):

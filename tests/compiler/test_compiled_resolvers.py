@@ -71,7 +71,7 @@ fragment F on Leaf { big: sizeOf(size: 9) sizeOf name }
 """
 
 
-async def test_info_tells_the_same_as_under_graphql_core():
+async def test_info_tells_the_same_as_under_graphql_core() -> None:
     schema = strawberry.Schema(Query)
     executor = CompiledExecutor(schema, options=EAGER)
     there: list[Any] = []
@@ -98,7 +98,7 @@ async def test_info_tells_the_same_as_under_graphql_core():
         assert hash(one["selection"]) == hash(other["selection"])
 
 
-def test_a_selection_is_a_constant_that_can_be_asked():
+def test_a_selection_is_a_constant_that_can_be_asked() -> None:
     inner = Selection({"id": Selection(), "title": Selection()})
     outer = Selection({"nodes": inner, "total": Selection()})
     assert outer == Selection({"total": Selection(), "nodes": inner})
@@ -135,7 +135,7 @@ class Item:
         return int(await info.context["loader"].load(self.number))
 
     @strawberry.field
-    async def late(self, info: strawberry.Info) -> "Item":
+    async def late(self) -> "Item":
         await asyncio.sleep(0)
         return self
 
@@ -158,8 +158,8 @@ async def double_all(parents: list[Item], info: strawberry.Info, times: int) -> 
     return [parent.number * times for parent in parents]
 
 
-async def too_few(parents: list[Item], info: strawberry.Info) -> list[int]:
-    return [1]
+async def too_few(parents: list[Item], _info: strawberry.Info) -> list[int]:
+    return [1 for _ in parents[1:]]
 
 
 @strawberry.type
@@ -176,7 +176,7 @@ class BatchItem(Item):
 @strawberry.type
 class Root:
     @strawberry.field
-    async def items(self, info: strawberry.Info, count: int = 3) -> list[BatchItem]:
+    async def items(self, count: int = 3) -> list[BatchItem]:
         return [BatchItem(number=n, calls=[]) for n in range(count)]
 
 
@@ -208,37 +208,37 @@ class Board:
 
 
 @pytest.mark.parametrize("field", ["promised", "loaded", "late { loaded }", "late { promised }"])
-async def test_loads_of_a_level_are_one_batch(field: str):
+async def test_loads_of_a_level_are_one_batch(field: str) -> None:
     _, context = await Board().both(f"{{ items(count: 40) {{ {field} }} }}")
     assert context["batches"] == [40]
 
 
-async def test_loads_of_different_fields_in_one_turn_are_one_batch():
+async def test_loads_of_different_fields_in_one_turn_are_one_batch() -> None:
     _, context = await Board().both(
         "{ items(count: 4) { loaded promised } more: items { loaded } }"
     )
     assert context["batches"] == [4]
 
 
-async def test_a_batch_resolver_answers_for_all_parents_at_once():
+async def test_a_batch_resolver_answers_for_all_parents_at_once() -> None:
     data, context = await Board().both("{ items(count: 3) { multiple(times: 5) } }")
     assert context["calls"] == [(3, ["items", 0, "multiple"], 5)]
     assert data["items"][2] == {"multiple": 10}
 
 
-async def test_a_batch_resolver_with_too_few_answers_is_not_believed():
+async def test_a_batch_resolver_with_too_few_answers_is_not_believed() -> None:
     board = Board()
     outcome = await board.executor.execute("{ items { broken } }", context=board.context())
     assert outcome.fallback is Reason.BAILED
 
 
-async def test_context_variables_stay_inside_their_resolver():
+async def test_context_variables_stay_inside_their_resolver() -> None:
     data, _ = await Board().both("{ items { spanned } }")
     assert [one["spanned"] for one in data["items"]] == [f"none, span {n}" for n in range(3)]
     assert SPAN.get() == "none"
 
 
-async def test_coroutines_that_do_not_wait_need_no_tasks():
+async def test_coroutines_that_do_not_wait_need_no_tasks() -> None:
     board = Board()
     made: list[Any] = []
     loop = asyncio.get_running_loop()
@@ -256,7 +256,7 @@ async def test_coroutines_that_do_not_wait_need_no_tasks():
     assert made == []
 
 
-async def test_a_resolver_that_takes_hold_of_its_task_is_answered_correctly():
+async def test_a_resolver_that_takes_hold_of_its_task_is_answered_correctly() -> None:
     board = Board()
     expected = await board.schema.execute("{ items { timed } }", None, board.context())
     assert expected.errors is None
@@ -264,7 +264,7 @@ async def test_a_resolver_that_takes_hold_of_its_task_is_answered_correctly():
     assert outcome.fallback is Reason.BAILED or outcome.data == expected.data
 
 
-def test_field_classes():
+def test_field_classes() -> None:
     from compiler.fields import classify
     from tests.compiler.fuzz_schema import build_schema
 

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from tests.compiler.fuzz import Fuzzer
 
 # graphql-core leaves coroutines behind when a field fails beside others that wait.
@@ -15,18 +16,18 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("strawberry.execution"), "disabled", True)
 
 
-async def test_answers_are_graphql_cores_byte_for_byte():
+async def test_answers_are_graphql_cores_byte_for_byte() -> None:
     tally = await Fuzzer(seed=20240).run(250, faults_every=20)
-    print(tally.report())
+    print(tally.report())  # noqa: T201  # shown with -s, and when it fails
     tally.check()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_answers_are_graphql_cores_for_thousands_of_documents(seed: int):
+async def test_answers_are_graphql_cores_for_thousands_of_documents(seed: int) -> None:
     tally = await Fuzzer(seed=seed).run(1_000, faults_every=3)
-    print(tally.report())
+    print(tally.report())  # noqa: T201  # shown with -s, and when it fails
     tally.check()
     assert tally.faults > 5_000
     assert tally.faults_that_showed > 500
