@@ -56,8 +56,10 @@ def require_log(ctx: Context, workspace_id: str | None) -> None:
     """Make sure the principal may read a workspace's log, or the site's (site admins only)."""
     if workspace_id is None:
         ctx.require_site(Permission.ADMIN)
-    else:
-        ctx.require(Permission.READ, workspace_id)
+        return
+    ctx.require(Permission.READ, workspace_id)
+    if not check.is_id(workspace_id):  # such as "site": to who sees all, any text is a workspace
+        raise NotFoundError("Workspace")
 
 
 async def list_events(

@@ -155,6 +155,7 @@ async def _position(
 
 async def _place_of(ctx: Context, task: Task, card_id: str, *, field: str) -> tuple[float, str]:
     """A card's position and, because moves at once may give two cards the same, its id."""
+    check.identifier(card_id, field=field)
     position = await ctx.transaction.scalar(
         sa.select(TASK.position).where(
             TASK.id == card_id,

@@ -8,6 +8,7 @@ from models import Agent, Run, Task, Workspace, table_of
 from models.enums import Executor, QueueClass, RunKind, RunStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, RUN_LIVE, RUN_TRANSITIONS
 from models.transaction import select_all
+from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidError, LimitExceededError
 
@@ -94,6 +95,8 @@ async def queue_run(
 async def _agent(ctx: Context, task: Task, agent_id: str | None) -> Agent | None:
     """Who a run of the task runs as: the agent of this id, else the task's own, if it has one."""
     columns = table_of(Agent).c
+    if agent_id is not None:
+        check.identifier(agent_id, field="agentId")
     agent = await ctx.transaction.find(
         Agent,
         columns.id == (agent_id or task.agent_id or ""),

@@ -176,3 +176,18 @@ async def test_everybody_gets_what_is_theirs(house: House, call: str) -> None:
             await house.restore()
     assert wrong == []
     assert inside.internal_errors == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", ["site", "", "SITE", "site\x00"])
+async def test_the_sites_log_is_no_workspaces(house: House, name: str) -> None:
+    """Who sees every workspace does not see the site's log by taking it for one of them."""
+    for caller in ("site viewer", "site manager", "owner"):
+        token = house.callers[caller].token
+        variables = {"workspaceId": name}
+        answer = await house.inside.post(document("Query.events"), variables, token=token)
+        assert answer.codes == ["NOT_FOUND"], (caller, answer.text[:500])
+        (item,) = await house.inside.stream(
+            document("Subscription.events"), {**variables, "after": "EARLIEST"}, token=token
+        )
+        assert item["errors"][0]["extensions"]["code"] == "NOT_FOUND", (caller, item)

@@ -40,6 +40,7 @@ from tests.support.inside import Inside
 ROLES = (Role.VIEWER, Role.DEVELOPER, Role.MANAGER, Role.ADMIN)
 PASSWORD = "correct horse battery"
 _BRANCH = "work"
+_REPOSITORIES = 60
 
 
 @dataclass(slots=True)
@@ -123,7 +124,11 @@ class Tenant:
         )
 
     async def new_repository(self) -> str:
-        """One of the repositories beside the workspace's own."""
+        """One of the repositories beside the workspace's own; of many, old ones make room."""
+        known = await repositories.list_repositories(self.owner, workspace_id=self.id)
+        for old in known[:_REPOSITORIES] if len(known) > _REPOSITORIES else []:
+            if old.id != self.ids["repository"]:
+                await repositories.delete_repository(self.owner, repository_id=old.id)
         made = await repositories.create_repository(
             self.owner, workspace_id=self.id, name=self.word("repo"), description=self.text()
         )
