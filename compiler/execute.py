@@ -31,7 +31,7 @@ class Options:
         compile_at_sighting: which sighting of a document compiles it; the ones before are left to
             the reference executor, so that one-off documents cost nothing.
         max_fields: fields that one plan may have, counted for each concrete type.
-        max_fields_kept: fields of all plans together (about 3 kB each); older plans are forgotten.
+        max_fields_kept: fields of all plans together (about 2 kB each); older plans are forgotten.
         max_document: characters that a document may have.
         max_documents_kept: characters of all documents remembered.
         bails_before_rest: after how many bails in a row a plan rests.

@@ -34,7 +34,7 @@ def obstacle(
         return f"executor class {getattr(executor_class, '__name__', executor_class)}"
     for extension in schema.get_extensions():
         kind = type(extension)
-        if issubclass(kind, HARMLESS) or kind in compatible:
+        if kind in HARMLESS or kind in compatible:
             continue
         if kind._implements_resolve():  # noqa: SLF001  # Strawberry's own way to ask
             return f"{kind.__name__} looks at every field"
@@ -63,6 +63,6 @@ def middleware_obstacle(
     if not isinstance(middleware, MiddlewareManager):
         return "unknown middleware"
     for one in middleware.middlewares:
-        if not isinstance(one, HARMLESS) and type(one) not in compatible:
+        if type(one) not in HARMLESS and type(one) not in compatible:
             return f"{type(one).__name__} looks at every field"
     return None

@@ -241,9 +241,11 @@ def main() -> None:
 
 
 def logging_off() -> None:
-    """Strawberry logs each error with its traceback."""
+    """Strawberry logs each error with its traceback; graphql-core leaves coroutines behind."""
     import logging
+    import warnings
 
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     logging.getLogger("strawberry.execution").setLevel(logging.CRITICAL + 1)
 
 
