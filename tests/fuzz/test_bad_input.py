@@ -13,7 +13,7 @@ from tests.support.inside import stable_number
 from tests.support.schema_documents import document, root_field, root_names
 from tests.support.schema_slots import Slot, slots
 
-FEW = 3
+FEW = 2
 FIRST_CALLS = [call for call in CALLS if ":" not in call]
 
 

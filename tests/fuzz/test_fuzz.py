@@ -1,6 +1,6 @@
 """Random requests by somebody who may do everything: none of them surprises the server.
 
-``DRAGOMAN_TEST_EXAMPLES`` sets how many are tried of each root field (12; many more when ``long``).
+``DRAGOMAN_TEST_EXAMPLES`` sets how many are tried of each root field (6; many more when ``long``).
 """
 
 import os
@@ -17,8 +17,8 @@ from tests.fuzz.strategies import MOMENTS, arguments
 from tests.support.calls import CALLS, field_of
 from tests.support.schema_documents import core_schema, root_field, root_names
 
-FEW = int(os.environ.get("DRAGOMAN_TEST_EXAMPLES", "12"))
-MANY = 40 * FEW
+FEW = int(os.environ.get("DRAGOMAN_TEST_EXAMPLES", "6"))
+MANY = 12 * FEW
 
 
 def fuzzing(examples: int) -> settings:
