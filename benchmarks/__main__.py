@@ -1,4 +1,4 @@
-"""All measurements of this machine, one after the other: ``make bench`` or ``python -m benchmarks``.
+"""All measurements of this machine in turn: ``make bench`` or ``python -m benchmarks``.
 
 Names on the command line (``startup``, ``compiler``) run only those. Nothing else should run
 meanwhile.
