@@ -30,6 +30,7 @@ class Options:
     Attributes:
         compile_at_sighting: which sighting of a document compiles it; the ones before are left to
             the reference executor, so that one-off documents cost nothing.
+        max_variants: for how many combinations of its conditions one operation is compiled.
         max_fields: fields that one plan may have, counted for each concrete type.
         max_fields_kept: fields of all plans together (about 2 kB each); older plans are forgotten.
         max_document: characters that a document may have.
@@ -45,6 +46,7 @@ class Options:
     """
 
     compile_at_sighting: int = 2
+    max_variants: int = 32
     max_fields: int = 2_000
     max_fields_kept: int = 20_000
     max_document: int = 32_768
@@ -59,13 +61,14 @@ class Options:
 class _Known:
     """What is known of one operation of one document."""
 
-    __slots__ = ("coerce", "refusal", "sightings", "survey")
+    __slots__ = ("coerce", "refusal", "sightings", "survey", "variants")
 
     def __init__(self) -> None:
         self.sightings = 0
         self.survey: Survey | None = None
         self.coerce: Any = None
         self.refusal = ""
+        self.variants: set[Any] = set()
 
 
 class Compiled:
@@ -196,6 +199,10 @@ class CompiledExecutor:
             raise Fallback(Reason.VARIABLES, str(bail)) from None
         compiled = self._plans.find((key, flags))
         if compiled is None:
+            known.variants.add(flags)
+            if len(known.variants) > self.options.max_variants:
+                known.variants.discard(flags)
+                raise Fallback(Reason.UNSUPPORTED, "too many variants")
             compiled = self._compile(known, found, flags)
             weight = len(compiled.plan.fields) + 1 if isinstance(compiled, Compiled) else 1
             self._plans.put((key, flags), compiled, weight=weight)

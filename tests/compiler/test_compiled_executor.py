@@ -110,6 +110,14 @@ async def test_conditions_are_part_of_the_plan() -> None:
     assert (await run(executor, document, on=True)).data == {"constant": 42, "__typename": "Query"}
 
 
+async def test_an_operation_has_only_so_many_variants() -> None:
+    executor = executor_of(compile_at_sighting=1, max_variants=1)
+    document = "query A($on: Boolean!) { constant @include(if: $on) __typename }"
+    assert (await run(executor, document, on=True)).is_answer
+    assert (await run(executor, document, on=False)).fallback is Reason.UNSUPPORTED
+    assert (await run(executor, document, on=True)).is_answer
+
+
 async def test_a_plan_that_keeps_bailing_rests() -> None:
     executor = executor_of(compile_at_sighting=1, bails_before_rest=2, rest=0.05)
     document = '{ shelf(id: "s0") { id } }'
