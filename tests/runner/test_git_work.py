@@ -188,7 +188,7 @@ async def test_a_worktree_takes_nobody_elses_place(owner: Any, tmp_path: Path) -
         await attempt("x", branch="main")
     with pytest.raises(git.UnknownRevisionError):
         await attempt("x", base="nowhere")
-    for name in ("link", "..", ".", "a/b", "", "-x", "/tmp", "a\0b", "x" * 101, ".git"):
+    for name in ("link", "..", ".", "a/b", "", "-x", "/tmp", "a\0b", "x" * 101, ".git"):  # noqa: S108  # a name
         with pytest.raises(git.InvalidNameError):
             await attempt(name)
         with pytest.raises(git.InvalidNameError):

@@ -187,7 +187,7 @@ async def test_a_daemon_whose_supervisor_was_killed_first_is_found_by_what_it_ke
 async def test_a_person_at_work_in_the_worktree_is_left_alone(start_run: Any) -> None:
     run = await start_run("tell('up')\ntime.sleep(300)")
     await run.told("up")
-    reader = subprocess.Popen(
+    reader = subprocess.Popen(  # noqa: ASYNC220  # it starts at once
         ["tail", "-f", str(run.folder.stdout)], cwd=run.worktree, stdout=subprocess.DEVNULL
     )
     try:
@@ -299,7 +299,7 @@ async def stop_at_random(start_run: Any, rng: random.Random) -> None:
 
 
 async def random_stops(start_run: Any, *, count: int, seed: int) -> None:
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  # repeatable chance
     began = time.monotonic()
     for _ in range(0, count, 4):
         await asyncio.gather(*(stop_at_random(start_run, rng) for _ in range(4)))

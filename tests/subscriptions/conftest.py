@@ -44,7 +44,7 @@ class MemoryLog:
         self.append(stream, entries)
         return stream
 
-    def append(self, stream: str, count: int = 1, *, type: str = "task.updated") -> None:
+    def append(self, stream: str, count: int = 1, *, type: str = "task.updated") -> None:  # noqa: A002
         key = events_key(stream)
         head = self.heads_by_key[key]
         new = range(head.seq + 1, head.seq + count + 1)
@@ -119,7 +119,7 @@ class Board:
     database: Database
     stream: str
 
-    async def append(self, count: int = 1, *, type: str = "task.updated", text: str = "") -> int:
+    async def append(self, count: int = 1, *, type: str = "task.updated", text: str = "") -> int:  # noqa: A002
         pending = [
             PendingEvent(self.stream, type, "task", new_id(), {"task": {"title": text}})
             for _ in range(count)
