@@ -136,6 +136,7 @@ async def test_as_many_run_at_once_as_the_workspace_allows_by_priority_then_age(
             await board.until_run(run, "COMPLETED")
 
 
+@pytest.mark.long
 async def test_the_high_queue_is_drained_first_and_a_waiting_run_can_be_withdrawn(
     client: HttpClient, new_board: MakeBoard, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ async def test_a_run_that_ended_while_no_server_was_there_is_judged_by_the_next(
     assert (await board.until_task(task, "REVIEW"))["filesChanged"] == 1
 
 
+@pytest.mark.long
 async def test_a_stop_that_was_asked_for_just_before_a_kill_is_carried_out(
     lone_server: RunningServer, lone_client: HttpClient, new_board: MakeBoard, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ async def test_a_stop_that_was_asked_for_just_before_a_kill_is_carried_out(
     assert lone_server.run_processes() == {}
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 async def test_a_polite_restart_on_postgresql_takes_runs_up_at_once(
     tmp_path: Path, new_board: MakeBoard
@@ -182,6 +184,7 @@ def test_a_second_server_on_the_same_folder_is_refused_in_clear_words(
     assert lone_server.make_token().startswith("dgm_")
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.redis
 async def test_two_servers_on_one_postgresql_see_each_others_changes(
@@ -219,6 +222,7 @@ async def test_two_servers_on_one_postgresql_see_each_others_changes(
         assert first.run_processes() == second.run_processes() == {}
 
 
+@pytest.mark.long
 def test_a_server_on_a_newer_database_says_so(tmp_path: Path) -> None:
     import sqlite3
 
@@ -230,6 +234,7 @@ def test_a_server_on_a_newer_database_says_so(tmp_path: Path) -> None:
             server.start()
 
 
+@pytest.mark.long
 async def test_a_socket_to_a_killed_server_breaks_and_is_resumed_without_a_gap(
     lone_server: RunningServer, lone_client: HttpClient, new_board: MakeBoard
 ) -> None:

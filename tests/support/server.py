@@ -66,6 +66,11 @@ class RunningServer:
         """Where graphql-transport-ws is spoken."""
         return f"ws{self.url.removeprefix('http')}/graphql"
 
+    @property
+    def temporary(self) -> Path:
+        """Where the server and its runs put temporary files."""
+        return self.data_dir / "tmp"
+
     def complaints(self) -> list[dict[str, Any]]:
         """What was logged as an error by now."""
         lines = [line for line in self.log.splitlines() if line.startswith("{")]
@@ -85,7 +90,8 @@ class RunningServer:
             **({"BROADCAST_URL": self.broadcast_url} if self.broadcast_url else {}),
             **self.settings,
         }
-        return clean | {f"DRAGOMAN_{name}": value for name, value in wanted.items()}
+        own = {f"DRAGOMAN_{name}": value for name, value in wanted.items()}
+        return {**clean, **own, "TMPDIR": str(self.temporary)}
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command of ``dragoman`` on the same folder and database."""
@@ -105,7 +111,7 @@ class RunningServer:
             prefix: a program that runs the rest of its arguments, such as ``strace``.
         """
         assert self.process is None or self.process.poll() is not None, "it runs already"
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.temporary.mkdir(parents=True, exist_ok=True)
         self.starts += 1
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
