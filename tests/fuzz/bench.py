@@ -25,13 +25,21 @@ UNMASKED = re.compile(
 )
 CHANGES_THE_WORKSPACE = {
     "Mutation.archiveWorkspace", "Mutation.setWorkspaceStatus", "Mutation.deleteWorkspace",
+    "Mutation.updateWorkspace",
 }  # fmt: skip
 
 
 @operation
-async def _reopen(ctx: Context, *, workspace_id: str) -> None:
+async def _restore(ctx: Context, *, workspace_id: str, local_path: str) -> None:
+    """Let the workspace be one in which every call can succeed."""
     await ctx.transaction.update_by_id(
-        Workspace, workspace_id, status="ACTIVE", archived_at=None, deleted_at=None
+        Workspace,
+        workspace_id,
+        status="ACTIVE",
+        archived_at=None,
+        deleted_at=None,
+        local_path=local_path,
+        pull_mode=False,
     )
 
 
@@ -70,7 +78,9 @@ class Bench:
             answer = self.runner.run(self.inside.post(query, variables, token=token))
         self.check(answer, f"{name} {str(variables)[:500]}")
         if name in CHANGES_THE_WORKSPACE and not answer.errors:
-            self.runner.run(_reopen(self.inside.system(), workspace_id=self.tenant.id))
+            path = str(self.tenant.repository)
+            restoring = _restore(self.inside.system(), workspace_id=self.tenant.id, local_path=path)
+            self.runner.run(restoring)
         if not answer.errors:
             self.succeeded.add(name)
         return answer
