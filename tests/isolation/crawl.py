@@ -56,7 +56,9 @@ def visits(tenant: Tenant, *, depth: int = 2) -> Iterator[Visit]:
             if is_leaf_type(inner):
                 continue
             page = "(first: 20)" if "first" in field.args else ""
-            chosen = f"{{ {name}{page} {selection(inner, depth)} }}"
+            # A list is an envelope more; without one, the third step makes documents too long.
+            deep = depth if inner.name.endswith("Connection") else min(depth, 2)
+            chosen = f"{{ {name}{page} {selection(inner, deep)} }}"
             yield Visit(f"{type_name}.{name}", operation(root, chosen), variables)
 
 
