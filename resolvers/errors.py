@@ -3,6 +3,12 @@
 from typing import Any
 
 
+def camel_case(name: str) -> str:
+    """A column's name as GraphQL shows it."""
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
 class OperationError(Exception):
     """A refusal with a code a client can act on.
 
@@ -52,8 +58,7 @@ class InvalidError(OperationError):
     code = "INVALID"
 
     def __init__(self, message: str, *, field: str, **details: Any) -> None:
-        head, *tail = field.split("_")
-        shown = head + "".join(part.capitalize() for part in tail)
+        shown = camel_case(field)
         super().__init__(message.replace(field, shown), field=shown, **details)
 
 
