@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from models import Run, Task, Workspace, table_of
 from models.base import json_contains
 from models.enums import QueueClass, RunStatus, TaskStatus, WorkspaceStatus
-from models.lifecycle import RUN_EXECUTING, TRANSITIONS
+from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
@@ -30,6 +30,7 @@ WORKSPACE = table_of(Workspace).c
 LEASE = timedelta(seconds=60)
 """How long a claim holds without being renewed."""
 CLAIM_CANDIDATES = 50
+RUNS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,20 @@ async def executing_runs(
     if lease_ended:
         statement = statement.where(RUN.lease_expires_at < ctx.now)
     return await (await ctx.reader()).records(Run, statement)
+
+
+async def ended_runs(ctx: Context, *, run_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Those of the runs that are over or unknown, each with its process facts (empty: unknown)."""
+    rows: list[sa.Row[Any]] = []
+    for start in range(0, len(run_ids), RUNS_AT_ONCE):
+        some = run_ids[start : start + RUNS_AT_ONCE]
+        rows += await (await ctx.reader()).rows(
+            sa.select(RUN.id, RUN.status, RUN.process).where(RUN.id.in_(some))
+        )
+    known = {row.id: row for row in rows}
+    ended: dict[str, dict[str, Any]] = {run_id: {} for run_id in run_ids if run_id not in known}
+    ended.update({row.id: row.process for row in rows if row.status in RUN_FINAL})
+    return ended
 
 
 async def stops_requested(ctx: Context, *, run_ids: list[str]) -> list[str]:

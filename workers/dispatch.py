@@ -27,6 +27,7 @@ from resolvers.run_claims import (
 from resolvers.run_execution import fail_lost_run
 from runner.configuration import RunnerSettings
 from runner.managed import LeaseLostError, ManagedRun
+from workers.leftovers import remove_leftovers
 
 log = structlog.get_logger("dragoman.dispatch")
 
@@ -76,6 +77,7 @@ class RunDispatcher:
         try:
             if self.sole:
                 await self._take_up(await executing_runs(self._system()))
+            await remove_leftovers(self._system(), self.settings)
             while True:
                 try:
                     await self._step()
