@@ -17,10 +17,18 @@ from schema.workspace import Workspace
 class SearchResult:
     """See resolvers.lookup.search."""
 
-    tasks: list[Task] = strawberry.field(description="By title, description or number.")
-    stories: list[Story] = strawberry.field(description="By title or description.")
-    agents: list[Agent] = strawberry.field(description="By name or activity.")
-    workspaces: list[Workspace] = strawberry.field(description="By name or description.")
+    tasks: list[Task] = strawberry.field(
+        description="By title, description or number.", metadata={"list_size": 20}
+    )
+    stories: list[Story] = strawberry.field(
+        description="By title or description.", metadata={"list_size": 20}
+    )
+    agents: list[Agent] = strawberry.field(
+        description="By name or activity.", metadata={"list_size": 20}
+    )
+    workspaces: list[Workspace] = strawberry.field(
+        description="By name or description.", metadata={"list_size": 20}
+    )
 
 
 @strawberry.type(description="A program that tasks can be run with.")

@@ -74,7 +74,9 @@ class Diff:
 
     base: str = strawberry.field(description="The commit compared with.")
     head: str = strawberry.field(description="The commit looked at.")
-    files: list[DiffFile] = strawberry.field(description="The changed files, at most 1,000.")
+    files: list[DiffFile] = strawberry.field(
+        description="The changed files, at most 1,000.", metadata={"list_size": 100}
+    )
     files_changed: int = strawberry.field(description="How many files changed.")
     additions: int = strawberry.field(description="Lines added.")
     deletions: int = strawberry.field(description="Lines removed.")
@@ -175,7 +177,8 @@ class Run(Node):
         return found
 
     @strawberry.field(
-        description="Lines of its output.", metadata={"page_size_arguments": ("first",)}
+        description="Lines of its output.",
+        metadata={"page_size_arguments": ("first",), "max_page_size": 1_000},
     )
     async def output(
         self,

@@ -196,17 +196,17 @@ class Task(Node):
     async def parent(self, info: Info) -> "Task | None":
         return await _live_task(info, self.parent_id)
 
-    @strawberry.field(description="What it waits for.")
+    @strawberry.field(description="What it waits for.", metadata={"list_size": 20})
     async def dependencies(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependencies_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="What waits for it.")
+    @strawberry.field(description="What waits for it.", metadata={"list_size": 20})
     async def dependents(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependents_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="Files agents are told to read.")
+    @strawberry.field(description="Files agents are told to read.", metadata={"list_size": 50})
     async def context_entries(self, info: Info) -> list[ContextEntry]:
         found: Any = await loading.context_entries_of(info.context, self.id)
         return found
