@@ -40,7 +40,7 @@ test: install-dev ## the suite (at most 10 minutes on two cores)
 	$(BIN)/pytest -q -n 2 --dist loadgroup -m "not long"
 
 test-long: install-dev ## fuzzing, chaos, real browsers and clients (at most 30 minutes)
-	$(BIN)/pytest -q -m long
+	$(BIN)/pytest -q -n 2 --dist loadgroup -m long
 
 chaos: install-dev ## kill servers at random under load for SECONDS (300), on both databases
 	DRAGOMAN_TEST_CHAOS_SECONDS=$(SECONDS) $(BIN)/pytest -q -s -m long --timeout 0 tests/chaos
