@@ -22,9 +22,9 @@ from resolvers.errors import (
 )
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.task_access import check_version
 from resolvers.task_queries import bounded, text_contains
 from resolvers.task_runs import end_run
-from resolvers.tasks import check_version
 from resolvers.validation import Unset
 from resolvers.workspaces import get_active_workspace, get_workspace
 

@@ -12,7 +12,7 @@ from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.stamps import restores
-from resolvers.tasks import record_from
+from resolvers.task_access import record_from
 from resolvers.workspaces import require_active
 
 M = TypeVar("M", bound=SQLModel)

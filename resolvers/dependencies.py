@@ -12,8 +12,8 @@ from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError
 from resolvers.operation import operation
+from resolvers.task_access import NewDependency, change_task, get_task
 from resolvers.task_fields import lock_links
-from resolvers.tasks import NewDependency, change_task, get_task
 
 TASK = table_of(Task).c
 DEPENDENCY = table_of(TaskDependency).c

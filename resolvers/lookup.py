@@ -16,6 +16,7 @@ from resolvers.context import Context
 from resolvers.errors import ForbiddenError, NotFoundError
 from resolvers.paging import PageArguments
 from resolvers.run_queries import get_run
+from resolvers.task_access import get_task
 from resolvers.task_queries import (
     SEARCH_LENGTH,
     TaskFilter,
@@ -24,7 +25,6 @@ from resolvers.task_queries import (
     text_contains,
     visible_workspaces,
 )
-from resolvers.tasks import get_task
 from resolvers.users import get_user
 from resolvers.workspaces import get_workspace
 

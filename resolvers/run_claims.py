@@ -19,10 +19,10 @@ from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
 from resolvers.operation import operation, step
+from resolvers.task_access import record_from
 from resolvers.task_board import enter_status
 from resolvers.task_queries import has_unmet_dependency
 from resolvers.task_runs import change_run
-from resolvers.tasks import record_from
 
 RUN = table_of(Run).c
 TASK = table_of(Task).c

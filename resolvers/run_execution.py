@@ -15,9 +15,9 @@ from resolvers.context import Context
 from resolvers.operation import operation, step
 from resolvers.run_claims import adopt_run, get_fenced_run
 from resolvers.run_queries import pack_entries
+from resolvers.task_access import change_task, record_from
 from resolvers.task_board import enter_status
 from resolvers.task_runs import change_run
-from resolvers.tasks import change_task, record_from
 
 RUN = table_of(Run).c
 TASK = table_of(Task).c

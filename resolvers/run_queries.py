@@ -18,8 +18,8 @@ from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError
 from resolvers.paging import Order, Page, PageArguments, read_page
 from resolvers.ports import Diff
+from resolvers.task_access import get_task, record_from
 from resolvers.task_queries import visible_workspaces
-from resolvers.tasks import get_task, record_from
 from resolvers.workspaces import get_workspace, require_active
 
 RUN = table_of(Run).c

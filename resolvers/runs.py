@@ -8,9 +8,9 @@ from resolvers.context import Context
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
 from resolvers.operation import operation
 from resolvers.run_queries import get_run
+from resolvers.task_access import get_task
 from resolvers.task_board import enter_status
 from resolvers.task_runs import end_run, queue_run, request_stop
-from resolvers.tasks import get_task
 from resolvers.workspaces import get_active_workspace
 
 RUN = table_of(Run).c

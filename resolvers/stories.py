@@ -15,6 +15,7 @@ from resolvers.context import Context
 from resolvers.errors import InvalidError, LimitExceededError
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.task_access import check_version
 from resolvers.task_fields import checked_fields
 from resolvers.task_queries import bounded, text_search
 from resolvers.validation import Unset
@@ -174,7 +175,7 @@ async def update_story(
         InvalidError, NotFoundError, ForbiddenError, ConflictError.
     """
     story = await get_story(ctx, story_id=story_id, permission=Permission.WRITE)
-    tasks.check_version(story.version, expected_version)
+    check_version(story.version, expected_version)
     values = await _checked(ctx, story.workspace_id, story=story, **fields)
     changes = {name: value for name, value in values.items() if getattr(story, name) != value}
     if not changes:

@@ -12,8 +12,8 @@ from resolvers.context import Context
 from resolvers.dependencies import release_dependents
 from resolvers.errors import InvalidError
 from resolvers.operation import operation
+from resolvers.task_access import POSITION_GAP, change_task, check_version, get_task
 from resolvers.task_runs import end_live_runs, queue_run
-from resolvers.tasks import POSITION_GAP, change_task, check_version, get_task
 from resolvers.workspaces import get_active_workspace
 
 TASK = table_of(Task).c

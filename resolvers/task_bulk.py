@@ -8,7 +8,7 @@ from typing import Any
 
 from models import Task
 from models.enums import Permission, TaskPriority, TaskStatus
-from resolvers import task_lifecycle, tasks
+from resolvers import task_access, task_lifecycle, tasks
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError, OperationError, UnavailableError
@@ -65,7 +65,7 @@ async def label_task(
         check.lines(given, field=field, maximum_items=limits.labels, maximum=limits.label)
         for field, given in (("add", add), ("remove", remove))
     )
-    task = await tasks.get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    task = await task_access.get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     kept = [label for label in task.labels if label not in removed or label in added]
     labels = list(dict.fromkeys([*kept, *added]))
     return await tasks.update_task(ctx, task_id=task_id, labels=labels)
@@ -237,7 +237,7 @@ def _failed(task_id: str, error: OperationError) -> BulkItem:
 
 @operation
 async def _update(ctx: Context, *, workspace_id: str, task_id: str, change: Change) -> Task:
-    task = await tasks.get_task(ctx, task_id=task_id)
+    task = await task_access.get_task(ctx, task_id=task_id)
     if task.workspace_id != workspace_id:
         raise NotFoundError("Task")
     return await change(ctx, task_id)

@@ -15,7 +15,7 @@ from resolvers.errors import InvalidError, LimitExceededError
 from resolvers.loading import context_entries_of
 from resolvers.operation import operation
 from resolvers.stamps import restore_entity, restores
-from resolvers.tasks import change_task, get_task
+from resolvers.task_access import change_task, get_task
 
 CONTEXT = table_of(TaskContext).c
 PATH_LENGTH = 1_024

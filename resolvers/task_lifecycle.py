@@ -11,10 +11,10 @@ from resolvers.context import Context
 from resolvers.dependencies import replace_dependencies
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
 from resolvers.operation import operation, step
+from resolvers.task_access import NewDependency, change_task, get_task
 from resolvers.task_board import enter_status
 from resolvers.task_fields import checked_fields
 from resolvers.task_runs import change_run, end_live_runs, live_runs, request_stop
-from resolvers.tasks import NewDependency, change_task, get_task
 from resolvers.workspaces import get_active_workspace
 
 RUN = table_of(Run).c

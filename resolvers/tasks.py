@@ -1,95 +1,32 @@
 """Tasks: create, look up, change, assign, label, archive, delete."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import Run, Task, Workspace, table_of
-from models.base import column_names, record_of
-from models.enums import DependencyKind, Permission, TaskStatus
+from models.enums import Permission, TaskStatus
 from models.lifecycle import RUN_EXECUTING
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import ConflictError, LimitExceededError, NotFoundError
+from resolvers.dependencies import release_dependents, replace_dependencies
+from resolvers.errors import ConflictError, LimitExceededError
 from resolvers.operation import operation
+from resolvers.task_access import (
+    POSITION_GAP,
+    NewDependency,
+    change_task,
+    check_version,
+    get_task,
+)
+from resolvers.task_board import enter_status
 from resolvers.task_fields import checked_fields
+from resolvers.task_runs import end_live_runs
 from resolvers.validation import UNSET, Unset
-from resolvers.workspaces import get_active_workspace, require_active
+from resolvers.workspaces import get_active_workspace
 
 TASK = table_of(Task).c
-WORKSPACE = table_of(Workspace).c
-POSITION_GAP = 1024.0
-"""Distance between the positions of cards that are added one after the other."""
-
-
-async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permission.READ) -> Task:
-    """A live task the principal may see; inside an operation its row is locked.
-
-    Raises:
-        NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
-        ForbiddenError: the permission is missing.
-        ConflictError: something other than reading is asked for below an inactive workspace.
-    """
-    ctx.authenticated()
-    if not check.is_id(task_id):
-        raise NotFoundError("Task")
-    statement = (
-        sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
-        .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
-        .where(TASK.id == task_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
-    )
-    if ctx.in_transaction:
-        statement = statement.with_for_update(of=table_of(Task), key_share=True)
-    row = await (await ctx.reader()).first(statement)
-    if row is None:
-        raise NotFoundError("Task")
-    ctx.require(permission, row.workspace_id, kind="Task")
-    if permission != Permission.READ:
-        require_active(row.workspace_status)
-    task: Task = record_from(Task, row)
-    return task
-
-
-def record_from(model: Any, row: sa.Row[Any]) -> Any:
-    """The record of a row that starts with all columns of the model."""
-    return record_of(model)(*row[: len(column_names(model))])
-
-
-async def change_task(
-    ctx: Context, task: Task, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
-) -> Task:
-    """Write a change of a task: version, time, totals and event in one place."""
-    after = await ctx.transaction.update_by_id(
-        Task, task.id, updated_at=ctx.now, version=task.version + 1, **changes
-    )
-    ctx.task_totals.record(task, after)
-    extra = dict(extra or {})
-    if after.status != task.status:
-        extra["from_status"] = task.status
-    ctx.emit(event, after, workspace_id=task.workspace_id, **extra)
-    return after
-
-
-def check_version(current: int, expected: int | None) -> None:
-    """Refuse an update that was made from an older state.
-
-    Raises:
-        ConflictError: with the current version in its details.
-    """
-    if expected is not None and expected != current:
-        raise ConflictError(
-            f"It was changed meanwhile: version {current}, not {expected}", current_version=current
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NewDependency:
-    """A dependency to be set: on which task, and when it counts as met."""
-
-    task_id: str
-    kind: DependencyKind = DependencyKind.BLOCKS
 
 
 @operation
@@ -116,9 +53,6 @@ async def create_task(
     Raises:
         InvalidError, NotFoundError, ForbiddenError, ConflictError, LimitExceededError.
     """
-    from resolvers.dependencies import replace_dependencies
-    from resolvers.task_board import enter_status
-
     workspace = await get_active_workspace(ctx, workspace_id=workspace_id)
     values = await checked_fields(ctx, workspace_id, title=title, **fields)
     wanted = check.word(status, TaskStatus, field="status")
@@ -188,8 +122,6 @@ async def update_task(
     Raises:
         InvalidError, NotFoundError, ForbiddenError, ConflictError.
     """
-    from resolvers.dependencies import replace_dependencies
-
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     check_version(task.version, expected_version)
     values = await checked_fields(ctx, task.workspace_id, task=task, **fields)
@@ -226,9 +158,6 @@ async def delete_task(ctx: Context, *, task_id: str, force: bool = False) -> Tas
         task_id: which.
         force: also when a run executes, which is then stopped; otherwise that is a CONFLICT.
     """
-    from resolvers.dependencies import release_dependents
-    from resolvers.task_runs import end_live_runs
-
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     if not force:
         await refuse_if_executing(ctx, task)

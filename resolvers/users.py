@@ -17,8 +17,8 @@ from resolvers.keys import CreatedKey, insert_key, revoke_sessions, wake_holder
 from resolvers.merging import merged
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.task_access import check_version
 from resolvers.task_queries import visible_workspaces
-from resolvers.tasks import check_version
 from resolvers.validation import Unset
 
 USER = table_of(User).c

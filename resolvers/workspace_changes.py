@@ -14,8 +14,8 @@ from resolvers.context import Context
 from resolvers.errors import ConflictError
 from resolvers.keys import wake_holder
 from resolvers.operation import operation, step
+from resolvers.task_access import check_version
 from resolvers.task_runs import RUN, end_run
-from resolvers.tasks import check_version
 from resolvers.validation import UNSET, Unset
 from resolvers.workspace_fields import checked_fields, confine_local_path, refuse_taken_slug
 from resolvers.workspaces import lock_workspace

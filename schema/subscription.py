@@ -14,7 +14,7 @@ from resolvers.context import Context
 from resolvers.errors import UnavailableError
 from resolvers.event_queries import last_event_of, require_log
 from resolvers.run_queries import get_run
-from resolvers.tasks import get_task
+from resolvers.task_access import get_task
 from resolvers.workspaces import get_workspace
 from schema.context import GraphQLContext, Info
 from schema.event import Event

@@ -27,8 +27,8 @@ from resolvers import loading
 from resolvers.event_queries import list_events
 from resolvers.paging import PageArguments
 from resolvers.run_queries import list_runs
+from resolvers.task_access import NewDependency
 from resolvers.task_queries import TaskFilter as TaskConditions
-from resolvers.tasks import NewDependency
 from schema.common import (
     PAGED,
     After,
@@ -337,7 +337,7 @@ def conditions(filter: TaskFilter | None) -> TaskConditions:
 
 @strawberry.input(description="A task to wait for.")
 class DependencyInput:
-    """See resolvers.tasks.NewDependency."""
+    """See resolvers.task_access.NewDependency."""
 
     task_id: strawberry.ID = strawberry.field(description="A task of the same workspace.")
     kind: DependencyKind = strawberry.field(

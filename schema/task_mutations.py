@@ -5,7 +5,15 @@ from typing import Annotated, Any
 import strawberry
 
 from models.enums import Executor, QueueClass, RunStatus
-from resolvers import run_queries, runs, task_board, task_lifecycle, task_queries, tasks
+from resolvers import (
+    run_queries,
+    runs,
+    task_access,
+    task_board,
+    task_lifecycle,
+    task_queries,
+    tasks,
+)
 from resolvers.dependencies import set_dependencies
 from resolvers.errors import NotFoundError
 from resolvers.task_queries import TaskOrder
@@ -84,7 +92,7 @@ class TaskQuery:
 
     @strawberry.field(description="A task by its id; null when there is none you may see.")
     async def task(self, info: Info, id: TaskId) -> Task | None:
-        found: Any = await _or_none(tasks.get_task(info.context, task_id=id))
+        found: Any = await _or_none(task_access.get_task(info.context, task_id=id))
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)

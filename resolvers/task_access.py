@@ -1,0 +1,87 @@
+"""One task: looking it up, and writing a change of it; what every operation on tasks stands on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from models import Task, Workspace, table_of
+from models.base import column_names, record_of
+from models.enums import DependencyKind, Permission
+from resolvers import validation as check
+from resolvers.context import Context
+from resolvers.errors import ConflictError, NotFoundError
+from resolvers.workspaces import require_active
+
+TASK = table_of(Task).c
+WORKSPACE = table_of(Workspace).c
+POSITION_GAP = 1024.0
+"""Distance between the positions of cards that are added one after the other."""
+
+
+async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permission.READ) -> Task:
+    """A live task the principal may see; inside an operation its row is locked.
+
+    Raises:
+        NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
+        ForbiddenError: the permission is missing.
+        ConflictError: something other than reading is asked for below an inactive workspace.
+    """
+    ctx.authenticated()
+    if not check.is_id(task_id):
+        raise NotFoundError("Task")
+    statement = (
+        sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
+        .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
+        .where(TASK.id == task_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
+    )
+    if ctx.in_transaction:
+        statement = statement.with_for_update(of=table_of(Task), key_share=True)
+    row = await (await ctx.reader()).first(statement)
+    if row is None:
+        raise NotFoundError("Task")
+    ctx.require(permission, row.workspace_id, kind="Task")
+    if permission != Permission.READ:
+        require_active(row.workspace_status)
+    task: Task = record_from(Task, row)
+    return task
+
+
+def record_from(model: Any, row: sa.Row[Any]) -> Any:
+    """The record of a row that starts with all columns of the model."""
+    return record_of(model)(*row[: len(column_names(model))])
+
+
+async def change_task(
+    ctx: Context, task: Task, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
+) -> Task:
+    """Write a change of a task: version, time, totals and event in one place."""
+    after = await ctx.transaction.update_by_id(
+        Task, task.id, updated_at=ctx.now, version=task.version + 1, **changes
+    )
+    ctx.task_totals.record(task, after)
+    extra = dict(extra or {})
+    if after.status != task.status:
+        extra["from_status"] = task.status
+    ctx.emit(event, after, workspace_id=task.workspace_id, **extra)
+    return after
+
+
+def check_version(current: int, expected: int | None) -> None:
+    """Refuse an update that was made from an older state.
+
+    Raises:
+        ConflictError: with the current version in its details.
+    """
+    if expected is not None and expected != current:
+        raise ConflictError(
+            f"It was changed meanwhile: version {current}, not {expected}", current_version=current
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewDependency:
+    """A dependency to be set: on which task, and when it counts as met."""
+
+    task_id: str
+    kind: DependencyKind = DependencyKind.BLOCKS
