@@ -178,6 +178,7 @@ class ManagedRun:
                 instructions=await asyncio.to_thread(
                     find_instructions, workplace.worktree.path, INSTRUCTIONS_FILE
                 ),
+                entries=frozenset(await asyncio.to_thread(os.listdir, workplace.worktree.path)),
                 is_root=os.geteuid() == 0,
             )
         )

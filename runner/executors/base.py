@@ -33,7 +33,8 @@ class RunSpec:
     ``resume_session`` names the agent's session to go on with, ``fork_session`` to go on in a copy;
     a new session gets the id ``new_session`` where the agent lets others choose it.
     ``instructions`` is what the repository tells agents (its CLAUDE.md), for those agents that are
-    kept from reading the repository's configuration. ``is_root``: the server's user is root.
+    kept from reading the repository's configuration; ``entries`` are the names in the worktree's
+    topmost folder. ``is_root``: the server's user is root.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class RunSpec:
     fork_session: bool = False
     new_session: str | None = None
     instructions: str | None = None
+    entries: frozenset[str] = frozenset()
     is_root: bool = False
 
 

@@ -1,13 +1,15 @@
 """Executor GEMINI: ``gemini -p`` with its events as JSON lines.
 
-Its configuration has four layers; the topmost one (the machine's) wins over what a repository
-brings. Its place can be told by a variable, so each run gets a file of its own there: no
-statistics, no updates, no hooks. The user's own settings, log-in and sessions stay in HOME.
+It works headless in trusted folders only, and then sets every variable that a file ``.env`` of the
+repository names and the environment does not: another address for the model, to which the key would
+go, or options of its interpreter. So those variables are always there, empty where the operator
+gives none. Its settings, log-in and sessions are those of HOME. What would keep it from asking for
+updates and sending statistics can only be said there: the file of the machine, which would win, is
+believed in folders of root's only.
 
 It writes no event of a changed file: a tool's result names none, and a tool's call may yet fail.
 """
 
-import json
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
@@ -27,13 +29,16 @@ from runner.executors.reading import (
     usage,
 )
 
-SETTINGS_FILE = "gemini-settings.json"
-_KEY = "GEMINI_API_KEY"
-_QUIET: dict[str, Any] = {
-    "privacy": {"usageStatisticsEnabled": False},
-    "telemetry": {"enabled": False},
-    "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
-}
+_PINNED = (
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_VERTEX_BASE_URL",
+    "CODE_ASSIST_ENDPOINT",
+    "GEMINI_CLI_HOME",
+    "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
+    "GEMINI_CLI_SYSTEM_DEFAULTS_PATH",
+    "GEMINI_SANDBOX",
+    "NODE_OPTIONS",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class GeminiExecutor(NativeExecutor):
     default_program: ClassVar[str] = "gemini"
     install_hint: ClassVar[str] = "npm install -g @google/gemini-cli"
     credentials: ClassVar[Credentials] = Credentials(
-        variables=(_KEY, "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+        variables=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
         files=(("GEMINI_CLI_HOME", ".gemini", "oauth_creds.json"),),
     )
 
@@ -61,16 +66,16 @@ class GeminiExecutor(NativeExecutor):
             *(chosen if resumed is None else (f"--resume={resumed}",)),
             *self.model_option(spec),
             *self.settings.args,
-            env={"GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(spec.files / SETTINGS_FILE)},
-            files={SETTINGS_FILE: json.dumps(self._configuration())},
+            env={"GEMINI_TELEMETRY_ENABLED": "false", **self._pinned()},
         )
 
-    def _configuration(self) -> dict[str, Any]:
-        # With a key in the environment alone it asks how to log in, and there is nobody to answer.
-        patterns = (*self.settings.env, *self.settings.passed)
-        if not any(fnmatchcase(_KEY, pattern) for pattern in patterns):
-            return _QUIET
-        return {**_QUIET, "security": {"auth": {"selectedType": "gemini-api-key"}}}
+    def _pinned(self) -> dict[str, str]:
+        passed = self.settings.passed
+        return {
+            name: ""
+            for name in _PINNED
+            if not any(fnmatchcase(name, pattern) for pattern in passed)
+        }
 
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""

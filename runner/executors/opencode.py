@@ -1,7 +1,9 @@
 """Executors OPENCODE and KILO (a fork of it): ``run --format json``.
 
-What the repository configures is switched off, since plugins and MCP servers in it are started
-without a question. Permissions are set in the configuration, because a run has nobody to answer:
+What the repository configures is switched off, since MCP servers in it are started without a
+question. The switch does not reach its plugins: version 1.18 runs ``.opencode/plugin/*.js`` all the
+same, so a repository with such files is refused unless the agent may do everything anyway.
+Permissions are set in the configuration, because a run has nobody to answer:
 what is not allowed is denied, never asked. Ours is the inline configuration, which wins over files;
 the operator's own inline configuration wins over ours.
 
@@ -14,7 +16,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from runner.executors.base import NOTHING, Facts, Launch, Parsed, RunSpec, Verdict
+from runner.executors.base import (
+    NOTHING,
+    Facts,
+    Launch,
+    LaunchRefusedError,
+    Parsed,
+    RunSpec,
+    Verdict,
+)
 from runner.executors.native import Credentials, NativeExecutor, session_of
 from runner.executors.reading import (
     Events,
@@ -59,9 +69,23 @@ class OpencodeExecutor(NativeExecutor):
         files=(("XDG_DATA_HOME", ".local/share", "opencode/auth.json"),),
     )
     prefix: ClassVar[str] = "OPENCODE_"
+    configuration_names: ClassVar[frozenset[str]] = frozenset(
+        {".opencode", "opencode.json", "opencode.jsonc"}
+    )
 
     def build(self, spec: RunSpec) -> Launch:
-        """A new session, or a resumed or forked one; a prompt is needed for both."""
+        """A new session, or a resumed or forked one; a prompt is needed for both.
+
+        Raises:
+            LaunchRefusedError: the repository could run programs through its configuration.
+        """
+        theirs = sorted(n for n in spec.entries if n.lower() in self.configuration_names)
+        if theirs and not self.is_free:
+            raise LaunchRefusedError(
+                f"The repository brings {', '.join(theirs)}, and {self.program} runs the plugins "
+                "such files name without a question. Remove them from the branch, or let the "
+                f'operator allow everything: "permissions": "full" for {self.name}'
+            )
         resumed = session_of(spec)
         fork = ("--fork",) if spec.fork_session else ()
         return self.launch(
@@ -130,6 +154,9 @@ class KiloExecutor(OpencodeExecutor):
         files=(("XDG_DATA_HOME", ".local/share", "kilo/auth.json"),),
     )
     prefix: ClassVar[str] = "KILO_"
+    configuration_names: ClassVar[frozenset[str]] = frozenset(
+        {".kilo", ".kilocode", "kilo.json", "kilo.jsonc", *OpencodeExecutor.configuration_names}
+    )
 
 
 def _tool(part: dict[str, Any]) -> Events:

@@ -150,11 +150,6 @@ class Agent:
         chosen = self.option("--session-id")
         if chosen and self.session(chosen).exists():
             sys.exit(f"Error: session {chosen} is already in use")
-        if (
-            self.name == "gemini"
-            and not Path(os.environ.get("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "")).is_file()
-        ):
-            sys.exit(41)
 
     def refuse_session(self, session_id: str) -> NoReturn:
         """The end of every program for a session it does not know."""

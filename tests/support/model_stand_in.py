@@ -1,7 +1,8 @@
 """A language model that does as it is told, for real agent programs on a machine without one.
 
-It speaks as much of Anthropic's Messages and of OpenAI's Responses (both streaming) as the agents
-need. What it answers stands in the prompt, one order a line, one order a turn:
+It speaks as much of Anthropic's Messages, OpenAI's Responses and Google's generateContent (all
+streaming) as the agents need. What it answers stands in the prompt, one order a line, one order a
+turn:
 
 ``do: write FILE TEXT`` · ``do: run COMMAND`` (with the agent's shell tool) · ``do: refuse STATUS``
 (an HTTP error, every time) · ``do: remember`` (says the first word it was ever told to keep:
@@ -58,8 +59,13 @@ def decide(texts: list[str], *, results: int, tools: set[str]) -> Turn:
         return Turn(f"The word was {kept[1] if kept else 'never told'}")
     if verb == "write":
         name, _, text = argument.partition(" ")
-        if "Write" in tools:
-            return Turn("", "Write", {"file_path": name, "content": f"{text}\n"})
+        for tool, path in (
+            ("Write", "file_path"),
+            ("write_file", "file_path"),
+            ("write", "filePath"),
+        ):
+            if tool in tools:
+                return Turn("", tool, {path: name, "content": f"{text}\n"})
         argument = f"printf '%s\\n' '{text}' > {name}"
     return _shell(argument, tools)
 
@@ -67,6 +73,8 @@ def decide(texts: list[str], *, results: int, tools: set[str]) -> Turn:
 def _shell(command: str, tools: set[str]) -> Turn:
     words = {
         "Bash": {"command": command},
+        "bash": {"command": command, "description": "As told"},
+        "run_shell_command": {"command": command},
         "exec_command": {"cmd": command},
         "shell_command": {"command": command},
         "shell": {"command": ["bash", "-c", command]},
@@ -181,11 +189,44 @@ def _openai_events(turn: Turn, model: str) -> Iterator[dict[str, Any]]:
     yield {"type": "response.completed", "response": done}
 
 
+# --- Google's generateContent ---
+
+
+def _google_turn(request: dict[str, Any]) -> Turn:
+    texts: list[str] = []
+    results = 0
+    for content in request.get("contents", []):
+        for part in content.get("parts", []):
+            if "functionResponse" in part:
+                results += 1
+            elif content.get("role") == "user" and "text" in part:
+                texts.append(part["text"])
+                results = 0 if _ORDER.search(part["text"]) else results
+    offered = [tool.get("functionDeclarations", []) for tool in request.get("tools", [])]
+    tools = {function["name"] for functions in offered for function in functions}
+    return decide(texts, results=results, tools=tools)
+
+
+def _google_events(turn: Turn, model: str) -> Iterator[dict[str, Any]]:
+    call = {"functionCall": {"id": _new_id(), "name": turn.tool, "args": turn.arguments}}
+    parts = [call if turn.tool else {"text": turn.text}]
+    yield {
+        "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": INPUT_TOKENS,
+            "candidatesTokenCount": OUTPUT_TOKENS,
+            "totalTokenCount": INPUT_TOKENS + OUTPUT_TOKENS,
+        },
+        "modelVersion": model,
+    }
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     paths: ClassVar[dict[str, Any]] = {
         "/v1/messages": (_anthropic_turn, _anthropic_events),
         "/v1/responses": (_openai_turn, _openai_events),
+        "google": (_google_turn, _google_events),
     }
     server: "_Server"
 
@@ -195,8 +236,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(path)
         self.server.bodies.append(body.decode())
         self.server.keys.update(
-            value for name in ("x-api-key", "authorization") if (value := self.headers.get(name))
+            value
+            for name in ("x-api-key", "authorization", "x-goog-api-key")
+            if (value := self.headers.get(name))
         )
+        if path.endswith(":streamGenerateContent"):
+            path = "google"
         if path not in self.paths:
             self._answer(404, "application/json", b'{"error": {"message": "no such path"}}')
             return
@@ -208,7 +253,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(turn.status, "application/json", json.dumps(problem).encode())
             return
         stream = "".join(
-            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+            (f"event: {event['type']}\n" if "type" in event else "")
+            + f"data: {json.dumps(event)}\n\n"
             for event in events(turn, request.get("model", "model"))
         )
         self._answer(200, "text/event-stream", stream.encode())

@@ -193,6 +193,19 @@ def test_opencode_is_kept_from_the_projects_configuration_and_from_asking(
     assert set(json.loads(free)["permission"].values()) == {"allow"}
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [("OPENCODE", ".opencode"), ("OPENCODE", "opencode.JSONC"), ("KILO", ".kilo")],
+)
+def test_a_repository_that_brings_plugins_needs_all_permissions(name: str, entry: str) -> None:
+    """No switch of opencode keeps it from running the plugins of a repository."""
+    brought = replace(SPEC, entries=frozenset({"README.md", entry}))
+    with pytest.raises(LaunchRefusedError, match=entry):
+        launch(name, brought)
+    assert launch(name, brought, permissions=Permissions.FULL).argv
+    assert launch(name, replace(SPEC, entries=frozenset({"README.md"}))).argv
+
+
 def test_the_operators_own_configuration_of_opencode_wins() -> None:
     name = "OPENCODE_CONFIG_CONTENT"
     mine = {"provider": {"x": {}}, "share": "manual"}
@@ -203,16 +216,15 @@ def test_the_operators_own_configuration_of_opencode_wins() -> None:
         assert launch("OPENCODE", env={name: odd}).env[name] == odd
 
 
-def test_geminis_settings_lie_where_no_repository_can_overrule_them() -> None:
-    made = launch("GEMINI", env={"GEMINI_API_KEY": "k"})
-    [(name, text)] = made.files.items()
-    assert made.env["GEMINI_CLI_SYSTEM_SETTINGS_PATH"] == f"/runs/r1/files/{name}"
-    settings = json.loads(text)
-    assert settings["security"]["auth"]["selectedType"] == "gemini-api-key"
-    assert settings["privacy"] == {"usageStatisticsEnabled": False}
-    assert "security" not in json.loads(launch("GEMINI").files[name])
-    passed = launch("GEMINI", passed=("GEMINI_*",)).files[name]
-    assert "security" in json.loads(passed)
+def test_gemini_finds_every_dangerous_variable_set_before_the_repository_sets_it() -> None:
+    pinned = launch("GEMINI").env
+    assert pinned["GOOGLE_GEMINI_BASE_URL"] == pinned["NODE_OPTIONS"] == ""
+    url = {"GOOGLE_GEMINI_BASE_URL": "https://proxy.example"}
+    assert launch("GEMINI", env=url).env.items() >= url.items()
+    # What the operator hands on must not be covered by an empty value.
+    passed = launch("GEMINI", passed=("GOOGLE_*",)).env
+    assert "GOOGLE_GEMINI_BASE_URL" not in passed
+    assert passed["NODE_OPTIONS"] == ""
 
 
 def test_codex_gives_its_tools_neither_the_key_nor_a_way_to_hide() -> None:
