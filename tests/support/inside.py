@@ -128,10 +128,12 @@ class Inside:
         token: str | None = None,
         items: int = 1,
         headers: Mapping[str, str] | None = None,
+        quiet_after: float | None = None,
     ) -> list[dict[str, Any]]:
         """The first results of a subscription over server-sent events, then the client leaves.
 
-        A refusal, sent as plain JSON, is one result. Fewer than ``items`` where the stream ends.
+        A refusal, sent as plain JSON, is one result. Fewer than ``items`` where the stream ends,
+        or where it has been open for ``quiet_after`` seconds (it may have nothing to tell).
         """
         requested = False
         gone = asyncio.Event()
@@ -162,6 +164,8 @@ class Inside:
                 results.append(orjson.loads(text))
 
         extra = {"accept": "text/event-stream", **(headers or {})}
+        if quiet_after is not None:
+            asyncio.get_running_loop().call_later(quiet_after, gone.set)
         async with asyncio.timeout(PATIENCE):
             await self.app(_scope(token, extra), receive, send)
         return results[:items]
