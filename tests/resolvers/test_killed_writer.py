@@ -49,6 +49,10 @@ async def test_an_event_without_a_wake_up_arrives_with_the_tick(
     stream = event_stream(hub, stream_id=workspace.id, after=None, authorize=allowed)
     try:
         assert isinstance(await anext(stream), Checkpoint)
+        waiting = asyncio.ensure_future(anext(stream))
+        async with asyncio.timeout(10):
+            while hub.ticks_total < 1:  # by then the stream is at rest
+                await asyncio.sleep(0.01)
         killed = await asyncio.to_thread(
             subprocess.run,
             [
@@ -63,7 +67,7 @@ async def test_an_event_without_a_wake_up_arrives_with_the_tick(
         )
         assert killed.returncode == -signal.SIGKILL
         async with asyncio.timeout(10):
-            item = await anext(stream)
+            item = await waiting
         assert isinstance(item, EventItem)
         assert item.event.type == "task.created"
         assert hub.wakeups_lost_total >= 1
