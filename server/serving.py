@@ -132,6 +132,7 @@ def _calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
 
 
 class _Uvicorn(uvicorn.Server):
