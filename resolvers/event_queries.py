@@ -31,17 +31,6 @@ async def log_head(ctx: Context, *, workspace_id: str | None) -> Position:
     return Position(stream_id, row.epoch, row.seq)
 
 
-async def log_floor(ctx: Context, *, workspace_id: str | None) -> Position:
-    """The floor of a log: what stands at or before it is pruned."""
-    stream_id = workspace_id or SITE_STREAM
-    row = await (await ctx.reader()).first(
-        sa.select(STREAM.epoch, STREAM.floor).where(STREAM.id == stream_id)
-    )
-    if row is None:
-        raise NotFoundError("Workspace")
-    return Position(stream_id, row.epoch, row.floor)
-
-
 async def last_event_of(ctx: Context, *, workspace_id: str, entity_id: str) -> int:
     """The number of the newest event about an entity; 0 when there is none any more."""
     found = await (await ctx.reader()).scalar(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 from strawberry.dataloader import DataLoader
 
-from models import Run, Sprint, Task, TaskContext, TaskDependency, table_of
+from models import Run, Sprint, TaskContext, TaskDependency, table_of
 from models.transaction import select_all
 from resolvers.context import Context
 
@@ -16,7 +16,6 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 RUN = table_of(Run).c
-TASK = table_of(Task).c
 DEPENDENCY = table_of(TaskDependency).c
 CONTEXT = table_of(TaskContext).c
 SPRINT = table_of(Sprint).c

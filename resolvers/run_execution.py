@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models import Run, RunOutput, Task, Workspace, table_of
+from models import Run, RunOutput, Task, table_of
 from models.enums import RunStatus, TaskStatus
 from models.lifecycle import RUN_FINAL, TRANSITIONS
 from resolvers.context import Context
@@ -19,9 +19,7 @@ from resolvers.task_access import change_task, record_from
 from resolvers.task_board import enter_status
 from resolvers.task_runs import change_run
 
-RUN = table_of(Run).c
 TASK = table_of(Task).c
-WORKSPACE = table_of(Workspace).c
 
 
 @step

@@ -1,6 +1,6 @@
 """Runs as people and clients handle them: start, stop, retry."""
 
-from models import Run, Task, table_of
+from models import Run, Task
 from models.enums import Permission, QueueClass, RunStatus, TaskStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from resolvers import validation as check
@@ -13,7 +13,6 @@ from resolvers.task_board import enter_status
 from resolvers.task_runs import end_run, queue_run, request_stop
 from resolvers.workspaces import get_active_workspace
 
-RUN = table_of(Run).c
 TIMEOUT_MAX = 7 * 24 * 3600
 
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from models import Run, Task, Workspace, table_of
+from models import Task, Workspace
 from models.enums import Permission, QueueClass, RunStatus, TaskStatus
 from models.lifecycle import RUN_EXECUTING, TRANSITIONS
-from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.dependencies import replace_dependencies
@@ -16,8 +15,6 @@ from resolvers.task_board import enter_status
 from resolvers.task_fields import checked_fields
 from resolvers.task_runs import change_run, end_live_runs, live_runs, request_stop
 from resolvers.workspaces import get_active_workspace
-
-RUN = table_of(Run).c
 
 
 def require_transition(task: Task, operation_name: str) -> None:
@@ -255,15 +252,3 @@ async def unblock_task(ctx: Context, *, task_id: str) -> Task:
     """BLOCKED → BACKLOG, whether or not what it waits for is done."""
     task = await _get(ctx, task_id, Permission.WRITE, "unblock")
     return await _transition(ctx, task, "unblock")
-
-
-async def latest_run(ctx: Context, task: Task) -> Run | None:
-    """The task's newest run, by creation."""
-    runs = await (await ctx.reader()).records(
-        Run,
-        select_all(Run)
-        .where(RUN.task_id == task.id)
-        .order_by(RUN.created_at.desc(), RUN.id.desc())
-        .limit(1),
-    )
-    return runs[0] if runs else None

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import strawberry
 
 from resolvers import agent_reports, agent_stalls, agents
-from resolvers.errors import NotFoundError
 from schema.agent import (
     NEWEST,
     Agent,
@@ -29,6 +28,7 @@ from schema.common import (
     fields_of,
     log_cursor,
     mutate,
+    or_none,
     page_arguments,
 )
 from schema.context import Info
@@ -91,10 +91,7 @@ class AgentQuery:
 
     @strawberry.field(description="An agent by its id; null when there is none you may see.")
     async def agent(self, info: Info, id: AgentId) -> Agent | None:
-        try:
-            found: Any = await agents.get_agent(info.context, agent_id=id)
-        except NotFoundError:
-            return None
+        found: Any = await or_none(agents.get_agent(info.context, agent_id=id))
         return found
 
     @strawberry.field(description="Agents of a workspace, by name.", metadata=PAGED)

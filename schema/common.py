@@ -7,7 +7,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from models.event import SITE_STREAM
-from resolvers.errors import OperationError
+from resolvers.errors import NotFoundError, OperationError
 from resolvers.event_queries import log_head
 from resolvers.events import Position
 from resolvers.idempotency import stamp_refusal
@@ -120,6 +120,14 @@ async def log_cursor(ctx: GraphQLContext, workspace_id: str | None) -> str:
     return cursor_of(position or await log_head(ctx, workspace_id=workspace_id))
 
 
+async def or_none(found: Awaitable[R]) -> R | None:
+    """What a look-up finds; None instead of NOT_FOUND, for root fields that may be null."""
+    try:
+        return await found
+    except NotFoundError:
+        return None
+
+
 async def mutate(info: Info, run: Callable[[GraphQLContext], Awaitable[R]]) -> R:
     """Run a root mutation's operation once, however often its request is sent.
 
@@ -188,5 +196,6 @@ __all__ = [
     "given",
     "log_cursor",
     "mutate",
+    "or_none",
     "page_arguments",
 ]

@@ -6,7 +6,6 @@ import strawberry
 
 from models.enums import SprintStatus
 from resolvers import sprints, stories
-from resolvers.errors import NotFoundError
 from resolvers.stories import StoryOrder
 from schema.bulk_mutations import BulkMutation
 from schema.common import (
@@ -21,6 +20,7 @@ from schema.common import (
     fields_of,
     log_cursor,
     mutate,
+    or_none,
     page_arguments,
 )
 from schema.context import Info
@@ -94,7 +94,7 @@ class StoryQuery:
 
     @strawberry.field(description="A story by its id; null when there is none you may see.")
     async def story(self, info: Info, id: StoryId) -> Story | None:
-        found: Any = await _or_none(stories.get_story(info.context, story_id=id))
+        found: Any = await or_none(stories.get_story(info.context, story_id=id))
         return found
 
     @strawberry.field(description="Stories of a workspace.", metadata=PAGED)
@@ -129,7 +129,7 @@ class SprintQuery:
 
     @strawberry.field(description="A sprint by its id; null when there is none you may see.")
     async def sprint(self, info: Info, id: SprintId) -> Sprint | None:
-        found: Any = await _or_none(sprints.get_sprint(info.context, sprint_id=id))
+        found: Any = await or_none(sprints.get_sprint(info.context, sprint_id=id))
         return found
 
     @strawberry.field(
@@ -160,13 +160,6 @@ class SprintQuery:
             page=page_arguments(first, after, last, before),
         )
         return connection(page)
-
-
-async def _or_none(found: Any) -> Any:
-    try:
-        return await found
-    except NotFoundError:
-        return None
 
 
 @strawberry.type

@@ -50,10 +50,6 @@ if TYPE_CHECKING:
     from schema.story import Sprint, Story
     from schema.workspace import Workspace
 
-LatestRuns = Annotated[
-    int, strawberry.argument(description="How many of the newest runs: 1 to 20.")
-]
-
 
 @strawberry.type(description="A file an agent is told to read in one phase of a task.")
 class ContextEntry:

@@ -15,7 +15,6 @@ from resolvers import (
     tasks,
 )
 from resolvers.dependencies import set_dependencies
-from resolvers.errors import NotFoundError
 from resolvers.task_queries import TaskOrder
 from schema.common import (
     INPUT,
@@ -29,6 +28,7 @@ from schema.common import (
     fields_of,
     log_cursor,
     mutate,
+    or_none,
     page_arguments,
 )
 from schema.context import Info
@@ -92,7 +92,7 @@ class TaskQuery:
 
     @strawberry.field(description="A task by its id; null when there is none you may see.")
     async def task(self, info: Info, id: TaskId) -> Task | None:
-        found: Any = await _or_none(task_access.get_task(info.context, task_id=id))
+        found: Any = await or_none(task_access.get_task(info.context, task_id=id))
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)
@@ -122,7 +122,7 @@ class TaskQuery:
 
     @strawberry.field(description="A run by its id; null when there is none you may see.")
     async def run(self, info: Info, id: RunId) -> Run | None:
-        found: Any = await _or_none(run_queries.get_run(info.context, run_id=id))
+        found: Any = await or_none(run_queries.get_run(info.context, run_id=id))
         return found
 
     @strawberry.field(description="Runs, newest first.", metadata=PAGED)
@@ -153,13 +153,6 @@ class TaskQuery:
     async def task_diff(self, info: Info, id: TaskId) -> Diff | None:
         diff: Any = await run_queries.task_diff(info.context, task_id=id)
         return diff
-
-
-async def _or_none(found: Any) -> Any:
-    try:
-        return await found
-    except NotFoundError:
-        return None
 
 
 @strawberry.type

@@ -10,7 +10,6 @@ from models import User as UserRow
 from models.enums import Permission, Role
 from resolvers import loading, passwords, sessions, tokens, users
 from resolvers import workspace_queries as queries
-from resolvers.errors import NotFoundError
 from resolvers.keys import CreatedKey
 from resolvers.users import UserOrder
 from resolvers.viewing import site_permissions
@@ -27,6 +26,7 @@ from schema.common import (
     fields_of,
     log_cursor,
     mutate,
+    or_none,
     page_arguments,
 )
 from schema.context import Info
@@ -167,10 +167,7 @@ class UserQuery:
 
     @strawberry.field(description="A user by their id; null when there is none you know of.")
     async def user(self, info: Info, id: UserId) -> User | None:
-        try:
-            found: Any = await users.get_user(info.context, user_id=id)
-        except NotFoundError:
-            return None
+        found: Any = await or_none(users.get_user(info.context, user_id=id))
         return found
 
     @strawberry.field(

@@ -7,7 +7,7 @@ import strawberry
 from models.enums import WorkspaceStatus
 from resolvers import members, repositories, workspace_changes, workspaces
 from resolvers import workspace_queries as queries
-from resolvers.errors import InvalidError, NotFoundError
+from resolvers.errors import InvalidError
 from resolvers.workspace_queries import WorkspaceOrder
 from schema.common import (
     INPUT,
@@ -21,6 +21,7 @@ from schema.common import (
     fields_of,
     log_cursor,
     mutate,
+    or_none,
     page_arguments,
 )
 from schema.context import Info
@@ -131,16 +132,13 @@ class WorkspaceQuery:
         if sum(value is not None for value in (id, slug, number)) != 1:
             raise InvalidError("Give one of id, slug and number", field="id")
         ctx = info.context
-        found: Any
-        try:
-            if id is not None:
-                found = await workspaces.get_workspace(ctx, workspace_id=id)
-            elif slug is not None:
-                found = await queries.get_workspace_by_slug(ctx, slug=slug)
-            else:
-                found = await queries.get_workspace_by_number(ctx, number=number or 0)
-        except NotFoundError:
-            return None
+        if id is not None:
+            look_up = workspaces.get_workspace(ctx, workspace_id=id)
+        elif slug is not None:
+            look_up = queries.get_workspace_by_slug(ctx, slug=slug)
+        else:
+            look_up = queries.get_workspace_by_number(ctx, number=number or 0)
+        found: Any = await or_none(look_up)
         return found
 
     @strawberry.field(description="The workspaces you may see.", metadata=PAGED)
