@@ -76,6 +76,14 @@ async def claim_run(
     return None
 
 
+async def any_run_waits(ctx: Context) -> bool:
+    """Whether any managed run is queued: a read, so that an idle server keeps off the writers."""
+    found = await (await ctx.reader()).scalar(
+        sa.select(RUN.id).where(RUN.status == RunStatus.QUEUED, RUN.managed.is_(True)).limit(1)
+    )
+    return found is not None
+
+
 async def _candidates(ctx: Context, executors: Collection[str]) -> list[Run]:
     statement = (
         select_all(Run)

@@ -18,6 +18,7 @@ from resolvers.principal import SYSTEM
 from resolvers.run_claims import (
     ClaimedRun,
     adopt_run,
+    any_run_waits,
     claim_run,
     executing_runs,
     give_up_leases,
@@ -101,7 +102,7 @@ class RunDispatcher:
         await self._hear_stops()
         if not self.sole:
             await self._take_up_lost()
-        while len(self._active) < self.settings.max_concurrent:
+        while len(self._active) < self.settings.max_concurrent and await self._any_waits():
             claimed = await claim_run(
                 self._system(),
                 host=self.settings.host,
@@ -111,6 +112,13 @@ class RunDispatcher:
             if claimed is None:
                 return
             self._begin(claimed, adopted=False)
+
+    async def _any_waits(self) -> bool:
+        ctx = self._system()
+        try:
+            return await any_run_waits(ctx)
+        finally:
+            await ctx.release()
 
     def _begin(self, claimed: ClaimedRun, *, adopted: bool) -> None:
         run = ManagedRun(self._system(), self.settings, claimed)
