@@ -62,7 +62,7 @@ wheel: install ## build dist/dragoman-*.whl
 	$(BIN)/python -m hatchling build -t wheel
 
 COMPILE = $(PIN)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-          --generate-hashes --no-annotate --no-header --no-emit-index-url
+          --generate-hashes --no-annotate --no-header --no-emit-index-url --no-strip-extras
 
 requirements: ## pin the newest allowed versions again, with hashes and without addresses
 	$(PYTHON) -m venv $(PIN)
