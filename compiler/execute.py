@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Options:
         compatible: extensions that a compiled execution need not know of (see
             `compiler.extensions`).
         hooks_run_elsewhere: Strawberry runs the hooks of operations (see `compiler.front`).
+        observe: told of each execution: "answered", or the reason of a fallback.
     """
 
     compile_at_sighting: int = 2
@@ -56,6 +57,7 @@ class Options:
     pass_through: tuple[type[Exception], ...] = (TimeoutError,)
     compatible: frozenset[type[SchemaExtension]] = frozenset()
     hooks_run_elsewhere: bool = False
+    observe: Callable[[str], None] | None = None
 
 
 class _Known:
@@ -168,7 +170,7 @@ class CompiledExecutor:
         else:
             outcome = await self._query(compiled, bound, root_value)
         if outcome.is_answer:
-            self.counts["answered"] += 1
+            self._count("answered")
         return outcome
 
     def prepare(
@@ -299,8 +301,13 @@ class CompiledExecutor:
             compiled.standing.bail(time.monotonic(), rest=self.options.rest)
 
     def _fall_back(self, reason: Reason, detail: str) -> Outcome:
-        self.counts[reason] += 1
+        self._count(reason)
         return Outcome(fallback=reason, detail=detail)
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+        if self.options.observe is not None:
+            self.options.observe(what)
 
 
 class Fallback(Exception):  # noqa: N818  # not an error: the reference executor has to answer

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.extensions import SchemaExtension
 
+from compiler import CompiledSchema, Options
 from resolvers.context import Services
 from resolvers.errors import UnauthenticatedError
 from resolvers.principal import Principal
@@ -119,9 +120,13 @@ def _number_of_fields(operation: OperationDefinitionNode) -> int | None:
     return None
 
 
-def build_schema(settings: Settings, metrics: Metrics) -> LimitedSchema:
+class BoardSchema(CompiledSchema, LimitedSchema):
+    """The schema behind its limits, with documents compiled where they can be."""
+
+
+def build_schema(settings: Settings, metrics: Metrics) -> BoardSchema:
     """The schema under the limits of the settings; its operations are counted."""
-    return LimitedSchema(
+    schema = BoardSchema(
         Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -143,6 +148,11 @@ def build_schema(settings: Settings, metrics: Metrics) -> LimitedSchema:
         error_id=lambda context: getattr(context, "request_id", "") or "unknown",
         extensions=[lambda: OperationLifecycle(metrics)],
     )
+    if settings.compile:
+        schema.compile_documents(
+            Options(hooks_run_elsewhere=True, observe=metrics.graphql_execution)
+        )
+    return schema
 
 
 def _log_internal_error(error: BaseException, *, error_id: str, path: Any = None) -> None:

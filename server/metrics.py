@@ -43,6 +43,9 @@ class Metrics:
         ``root_field`` is its first root field, not the name that the client gave it.
         """
 
+    def graphql_execution(self, how: str) -> None:
+        """An operation was answered by compiled code, or why it was left to graphql-core."""
+
     def db_write_waited(self, seconds: float) -> None:
         """A write got its turn after so many seconds."""
 
@@ -128,6 +131,12 @@ class PrometheusMetrics(Metrics):
             ("kind", "root_field", "outcome"),
             buckets=_REQUEST_BUCKETS,
         )
+        self._executions = made(
+            Counter,
+            "graphql_executions",
+            "GraphQL operations answered by compiled code, or why they were not.",
+            ("how",),
+        )
         self._write_wait = made(
             Histogram,
             "db_write_wait_seconds",
@@ -158,6 +167,10 @@ class PrometheusMetrics(Metrics):
             root_field if root_field in self._root_fields else _OTHER,
             _error_code(code),
         ).observe(seconds)
+
+    def graphql_execution(self, how: str) -> None:
+        """See ``Metrics``."""
+        self._executions.labels(how.replace(" ", "_")).inc()
 
     def db_write_waited(self, seconds: float) -> None:
         """See ``Metrics``."""

@@ -223,6 +223,11 @@ class Settings(BaseSettings):
     metrics_host: str = _setting(
         "127.0.0.1", "operation", "Address the metrics listen on.", min_length=1
     )
+    compile: bool = _setting(
+        True,
+        "operation",
+        "Whether GraphQL documents that come again are compiled to Python; answers are the same.",
+    )
     shutdown_grace: Duration = _setting(
         10.0, "operation", "Longest wait for open requests at shutdown, seconds.", le=_HOUR
     )

@@ -9,8 +9,8 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
-from functools import cache
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache, partial
 
 import pytest
 
@@ -66,6 +66,17 @@ def pytest_configure() -> None:
         reason = _reason_to_skip(service)
         if reason is not None:
             raise pytest.UsageError(f"{REQUIRE_VARIABLE} asks for {service}, but {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_at_once() -> Iterator[None]:
+    """Servers inside the tests' process compile documents that come only once, as tests send them."""
+    import server.graphql
+
+    eager = partial(server.graphql.Options, compile_at_sighting=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server.graphql, "Options", eager)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

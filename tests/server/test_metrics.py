@@ -20,6 +20,8 @@ def report(metrics: Metrics) -> None:
     metrics.graphql_operation(
         kind="mutation", root_field="createTask", code="CONFLICT", seconds=0.1
     )
+    metrics.graphql_execution("answered")
+    metrics.graphql_execution("first sight")
     metrics.db_write_waited(0.002)
     metrics.wakeups_lost(3)
     metrics.events_appended(7)
@@ -55,6 +57,7 @@ def test_everything_told_can_be_scraped_with_bounded_labels(prometheus: Promethe
     finally:
         prometheus.stop()
     assert seen["dragoman_events_appended_total"] == 7
+    assert seen['dragoman_graphql_executions_total{how="first_sight"}'] == 1
     assert seen["dragoman_wakeups_lost_total"] == 3
     assert seen['dragoman_subscribers{transport="sse"}'] == 1
     assert seen['dragoman_runs{status="RUNNING"}'] == 1
