@@ -10,6 +10,7 @@ from graphql import (
     GraphQLArgument,
     GraphQLField,
     GraphQLInputObjectType,
+    GraphQLInputType,
     GraphQLScalarType,
     ListValueNode,
     ObjectValueNode,
@@ -102,7 +103,7 @@ def _source(name: str, arg: GraphQLArgument, node: ValueNode | None) -> Argument
             raise Bail(f"{name} is invalid")
         if _is_immutable(value):
             return ArgumentSource(out_name, constant=value)
-    elif _may_hold_variables_in_scalars(arg):
+    elif _has_variables_in_scalars(node, arg.type):
         raise Bail("variables inside the literal of an application's scalar")
 
     def compute(variables: Variables) -> Any:
@@ -131,24 +132,20 @@ def _has_variables(node: ValueNode) -> bool:
     return False
 
 
-def _may_hold_variables_in_scalars(arg: GraphQLArgument) -> bool:
-    """Whether a value of the argument's type can hold an application's scalar.
+def _has_variables_in_scalars(node: ValueNode, type_: GraphQLInputType) -> bool:
+    """Whether the literal of an application's scalar has variables inside.
 
-    A scalar's literal with variables in it needs the variables' sources, which are not kept here.
+    It would need the variables' sources, which are not kept here.
     """
-    seen: set[str] = set()
-    stack = [get_named_type(arg.type)]
-    while stack:
-        named = stack.pop()
-        if named.name in seen:
-            continue
-        seen.add(named.name)
-        if isinstance(named, GraphQLScalarType):
-            if named.name not in {"Int", "Float", "String", "Boolean", "ID"}:
-                return True
-        elif isinstance(named, GraphQLInputObjectType):
-            stack.extend(get_named_type(field.type) for field in named.fields.values())
-    return False
+    named = get_named_type(type_)
+    if isinstance(node, ListValueNode) and not isinstance(named, GraphQLScalarType):
+        return any(_has_variables_in_scalars(value, type_) for value in node.values)
+    if isinstance(node, ObjectValueNode) and isinstance(named, GraphQLInputObjectType):
+        return any(
+            _has_variables_in_scalars(field.value, named.fields[field.name.value].type)
+            for field in node.fields
+        )
+    return not isinstance(node, VariableNode) and _has_variables(node)
 
 
 def _is_immutable(value: object) -> bool:

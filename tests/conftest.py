@@ -70,7 +70,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_at_once() -> Iterator[None]:
-    """Servers inside the tests' process compile documents that come only once, as tests send them."""
+    """Servers inside the tests' process compile documents at first sight: tests send them once."""
     import server.graphql
 
     eager = partial(server.graphql.Options, compile_at_sighting=1)

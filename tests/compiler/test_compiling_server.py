@@ -13,7 +13,7 @@ fragment Deep on Workspace { members { totalCount nodes { role user { name } } }
   tasks { nodes { title status story { title } latestRun { status } } } }"""
 CREATE = """mutation ($name: String!) {
   createWorkspace(input: {name: $name}) { workspace { name members { totalCount } } } }"""
-WRONG = 'mutation { moveTask(id: "x", status: REVIEW) { task { id } } }'
+WRONG = 'mutation { approveTask(id: "x") { task { id } } }'
 
 
 async def _answers(server: Inside) -> list[bytes]:
@@ -23,7 +23,7 @@ async def _answers(server: Inside) -> list[bytes]:
         (WRONG, {}, server.token),
         (BOARD, page, server.token),
         (BOARD, page, None),
-        (BOARD, {"first": "two"}, server.token),
+        (BOARD, {"first": "two", "deep": True}, server.token),
         ("{ viewer { nothing } }", {}, server.token),
     ]
     return [(await server.post(text, given, token=token)).body for text, given, token in sent]
