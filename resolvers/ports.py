@@ -139,6 +139,8 @@ class Limits:
     label: int = 50
     list_items: int = 100
     json_bytes: int = 65_536
+    log_bytes: int = 4 * 1024 * 1024
+    run_log_bytes: int = 512 * 1024 * 1024
     bulk_items: int = 100
     page_size: int = 50
     page_size_max: int = 100

@@ -50,7 +50,7 @@ async def claim_run(
     """Take the next run out of the queue: by queue, then priority, then age.
 
     A run is passed over while its workspace runs as many as it may, its queue is paused, its task
-    waits for another one, or this server cannot start its executor.
+    waits for another one or has a run that executes, or this server cannot start its executor.
 
     Args:
         ctx: the system's.
@@ -70,7 +70,7 @@ async def claim_run(
         return None
     for run in await _candidates(ctx, executors):
         workspace = await _lock_workspace(ctx, run.workspace_id)
-        if workspace is None or not await _has_room(ctx, workspace):
+        if workspace is None or not await _has_room(ctx, workspace, run):
             continue
         return await _take(ctx, run, workspace, host=host)
     return None
@@ -97,8 +97,9 @@ async def _candidates(ctx: Context, executors: Collection[str]) -> list[Run]:
             WORKSPACE.deleted_at.is_(None),
             TASK.deleted_at.is_(None),
             sa.or_(RUN.task_id.is_(None), sa.not_(has_unmet_dependency(RUN.task_id))),
+            _executing(task_id=RUN.task_id) == 0,
             *(_queue_open(queue) for queue in QueueClass),
-            _executing_in(WORKSPACE.id) < WORKSPACE.max_concurrent,
+            _executing(workspace_id=WORKSPACE.id) < WORKSPACE.max_concurrent,
         )
         .order_by(RUN.queue_rank, RUN.priority_level.desc(), RUN.queued_at, RUN.id)
         .limit(CLAIM_CANDIDATES)
@@ -112,13 +113,13 @@ def _queue_open(queue: QueueClass) -> sa.ColumnElement[bool]:
     return sa.not_(sa.and_(RUN.queue_class == queue, json_contains(WORKSPACE.queue_paused, queue)))
 
 
-def _executing_in(workspace_id: sa.ColumnElement[str]) -> sa.ScalarSelect[Any]:
+def _executing(**where: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
     other = table_of(Run).alias("executing")
     return (
         sa.select(sa.func.count())
         .select_from(other)
         .where(
-            other.c.workspace_id == workspace_id,
+            *(other.c[name] == value for name, value in where.items()),
             other.c.managed.is_(True),
             other.c.status.in_(sorted(RUN_EXECUTING)),
         )
@@ -139,9 +140,15 @@ async def _lock_workspace(ctx: Context, workspace_id: str) -> Workspace | None:
     return found[0] if found else None
 
 
-async def _has_room(ctx: Context, workspace: Workspace) -> bool:
-    executing = await ctx.transaction.scalar(sa.select(_executing_in(sa.literal(workspace.id))))
-    return int(executing) < workspace.max_concurrent
+async def _has_room(ctx: Context, workspace: Workspace, run: Run) -> bool:
+    row = await ctx.transaction.first(
+        sa.select(
+            _executing(workspace_id=sa.literal(workspace.id)).label("of_workspace"),
+            _executing(task_id=sa.literal(run.task_id)).label("of_task"),
+        )
+    )
+    assert row is not None  # noqa: S101  # counts have always a row
+    return bool(row.of_workspace < workspace.max_concurrent and row.of_task == 0)
 
 
 async def _take(ctx: Context, run: Run, workspace: Workspace, *, host: str) -> ClaimedRun:
@@ -163,7 +170,7 @@ async def _take(ctx: Context, run: Run, workspace: Workspace, *, host: str) -> C
         stop_reason=None,
         reason=None,
     )
-    if task is not None and task.status in TRANSITIONS["start"].allowed_from:
+    if task is not None and task.status not in {TaskStatus.IN_PROGRESS, TaskStatus.PAUSED}:
         task = await enter_status(
             ctx, task, TaskStatus.IN_PROGRESS, event=TRANSITIONS["start"].event, end_runs=False
         )

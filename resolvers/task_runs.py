@@ -60,7 +60,7 @@ async def queue_run(
         raise InvalidError(
             "The workspace has no repository: set localPath or repositoryUrl", field="workspace"
         )
-    await _refuse_full_queue(ctx)
+    await refuse_full_queue(ctx)
     queue = QueueClass(queue_class or task.queue_class)
     attempt = await ctx.transaction.scalar(sa.select(sa.func.count()).where(RUN.task_id == task.id))
     run = await ctx.transaction.insert(
@@ -123,7 +123,21 @@ def require_executor(ctx: Context, executor: str) -> None:
         )
 
 
-async def _refuse_full_queue(ctx: Context) -> None:
+def can_execute(ctx: Context, workspace: Workspace, executor: str) -> bool:
+    """Whether this server would execute a run there: a repository, and a program it can start."""
+    return (
+        not workspace.pull_mode
+        and (workspace.local_path is not None or workspace.repository_url is not None)
+        and executor in (ctx.services.trust.executors or {})
+    )
+
+
+async def refuse_full_queue(ctx: Context) -> None:
+    """Refuse when as many runs wait as may.
+
+    Raises:
+        LimitExceededError
+    """
     waiting = await ctx.transaction.scalar(
         sa.select(sa.func.count()).where(RUN.status == RunStatus.QUEUED, RUN.managed.is_(True))
     )
@@ -132,15 +146,24 @@ async def _refuse_full_queue(ctx: Context) -> None:
 
 
 async def change_run(
-    ctx: Context, run: Run, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
+    ctx: Context,
+    run: Run,
+    event: str,
+    *,
+    extra: dict[str, Any] | None = None,
+    free: bool = False,
+    **changes: Any,
 ) -> Run:
     """Write a change of a run: version, time and event in one place.
+
+    ``free``: the table of transitions does not bind this change (a client's own run).
 
     Raises:
         ConflictError: the lifecycle does not allow the new status.
     """
     status = changes.get("status", run.status)
-    if status != run.status and RunStatus(status) not in RUN_TRANSITIONS[RunStatus(run.status)]:
+    allowed = free or RunStatus(status) in RUN_TRANSITIONS[RunStatus(run.status)]
+    if status != run.status and not allowed:
         raise ConflictError(f"A {run.status} run cannot become {status}", status=run.status)
     if status in RUN_FINAL and run.status not in RUN_FINAL:
         changes.setdefault("finished_at", ctx.now)

@@ -1,0 +1,414 @@
+"""Runs that a client drives itself: it says what happens, the server keeps it and tells others.
+
+``managed`` is false for them; the dispatcher, recovery and time limits leave them alone, and the
+table of transitions does not bind them. :func:`hand_over_run` makes the server execute one.
+A managed run's client may add to ``output`` and ``state`` and cancel it; its other facts are the
+server's own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from models import Run, RunOutput, Task, table_of
+from models.enums import Executor, Permission, RunKind, RunStatus, TaskStatus
+from models.lifecycle import RUN_FINAL
+from resolvers import validation as check
+from resolvers.context import Context
+from resolvers.errors import ConflictError, InvalidError, LimitExceededError
+from resolvers.json_schema import violation
+from resolvers.operation import operation
+from resolvers.run_queries import get_run, pack_entries
+from resolvers.runs import stop_run
+from resolvers.task_access import get_task
+from resolvers.task_board import enter_status
+from resolvers.task_fields import check_branch
+from resolvers.task_runs import QUEUE_RANK, can_execute, change_run, refuse_full_queue
+from resolvers.validation import UNSET, Unset
+from resolvers.workspaces import get_active_workspace
+
+RUN = table_of(Run).c
+CHAIN_LENGTH = 10
+"""How many runs back a resumed run's history is followed."""
+ENVIRONMENTS = ("local", "cloud")
+LOG_ENTRIES_MAX = 1_000
+STAGE_LENGTH = 100
+
+
+@operation
+async def create_client_run(
+    ctx: Context,
+    *,
+    task_id: str,
+    environment: str = "local",
+    executor: str | None = None,
+    model: str | None = None,
+    branch: str | None = None,
+    stage: str | None = None,
+    state: dict[str, Any] | None = None,
+) -> Run:
+    """Record a run that its client will drive; nothing is started and the task stays as it is.
+
+    Args:
+        ctx: needs ``execute``.
+        task_id: of which task.
+        environment: ``local`` or ``cloud``: where it is meant to run.
+        executor: which program; by default the task's, else the server's.
+        model: which model, in the client's words.
+        branch: where its work goes.
+        stage: a word for how far it is, up to 100 characters.
+        state: what the client wants to remember; a JSON object.
+
+    Raises:
+        NotFoundError, ForbiddenError, InvalidError.
+    """
+    task = await get_task(ctx, task_id=task_id, permission=Permission.EXECUTE)
+    run = await ctx.transaction.insert(
+        Run,
+        workspace_id=task.workspace_id,
+        task_id=task.id,
+        kind=RunKind.TASK,
+        managed=False,
+        environment=check.one_of(environment, ENVIRONMENTS, field="environment"),
+        executor=_executor(ctx, executor or task.executor),
+        model=check.optional_line(model, field="model", maximum=100),
+        branch=check_branch(ctx, branch),
+        stage=check.optional_line(stage, field="stage", maximum=STAGE_LENGTH),
+        state=check.json_object(state or {}, field="state", maximum_bytes=ctx.limits.json_bytes),
+        attempt=await _attempts(ctx, task) + 1,
+        queue_class=task.queue_class,
+        queue_rank=QUEUE_RANK[task.queue_class],  # type: ignore[index]  # a column's word is the enum's
+        priority_level=task.priority_level,
+        queued_at=ctx.now,
+        created_by=ctx.authenticated().user_id,
+        created_at=ctx.now,
+        updated_at=ctx.now,
+    )
+    ctx.emit("run.created", run, workspace_id=run.workspace_id)
+    return run
+
+
+def _executor(ctx: Context, name: str | None) -> str:
+    return check.word(name or ctx.services.trust.default_executor, Executor, field="executor")
+
+
+async def _attempts(ctx: Context, task: Task) -> int:
+    count = await ctx.transaction.scalar(sa.select(sa.func.count()).where(RUN.task_id == task.id))
+    return int(count)
+
+
+@operation
+async def update_client_run(
+    ctx: Context,
+    *,
+    run_id: str,
+    status: RunStatus | None = None,
+    branch: str | Unset | None = UNSET,
+    stage: str | Unset | None = UNSET,
+    error: str | Unset | None = UNSET,
+    output: dict[str, Any] | Unset | None = UNSET,
+    state: dict[str, Any] | None = None,
+    state_remove: Sequence[str] = (),
+    protected_state: frozenset[str] = frozenset(),
+) -> Run:
+    """What a client says of its run; a run that has ended stays as it ended.
+
+    Objects are merged key by key at the top level, under the row's lock, so that clients that
+    speak at once lose nothing. Of a managed run only CANCELLED is taken as a status: it stops.
+
+    Args:
+        ctx: needs ``execute``.
+        run_id: which.
+        status: any; there is no table of transitions for a client's own run.
+        branch: None clears.
+        stage: a word, up to 100 characters; None clears.
+        error: what went wrong, for people; None clears.
+        output: merged into the run's output; None clears it.
+        state: merged into the run's state, after ``state_remove``.
+        state_remove: keys to be removed from the state.
+        protected_state: keys that neither of the two touches.
+
+    Raises:
+        NotFoundError, ForbiddenError, InvalidError.
+    """
+    run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
+    if run.status in RUN_FINAL:
+        return run
+    changes: dict[str, Any] = {}
+    if not run.managed:
+        changes = _own_facts(ctx, run, status=status, branch=branch, stage=stage, error=error)
+    if not isinstance(output, Unset):
+        changes["output"] = _merged_output(ctx, run, output)
+    if state is not None or state_remove:
+        kept = {k: v for k, v in run.state.items() if k not in {*state_remove} - protected_state}
+        kept.update({k: v for k, v in (state or {}).items() if k not in protected_state})
+        changes["state"] = check.json_object(
+            kept, field="state", maximum_bytes=ctx.limits.json_bytes
+        )
+    changes = {name: value for name, value in changes.items() if getattr(run, name) != value}
+    if changes:
+        moved = changes.get("status", run.status) != run.status
+        run = await change_run(
+            ctx,
+            run,
+            f"run.{changes['status'].lower()}" if moved else "run.updated",
+            free=not run.managed,
+            **changes,
+        )
+    if run.managed and status == RunStatus.CANCELLED:
+        return await stop_run(ctx, run_id=run_id)
+    return run
+
+
+def _own_facts(
+    ctx: Context,
+    run: Run,
+    *,
+    status: RunStatus | None,
+    branch: str | Unset | None,
+    stage: str | Unset | None,
+    error: str | Unset | None,
+) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if status is not None:
+        changes["status"] = status
+        if status == RunStatus.RUNNING and run.started_at is None:
+            changes["started_at"] = ctx.now
+    if not isinstance(branch, Unset):
+        changes["branch"] = check_branch(ctx, branch)
+    if not isinstance(stage, Unset):
+        changes["stage"] = check.optional_line(stage, field="stage", maximum=STAGE_LENGTH)
+    if not isinstance(error, Unset):
+        changes["error"] = check.optional_text(error, field="error", maximum=ctx.limits.description)
+    return changes
+
+
+def _merged_output(ctx: Context, run: Run, output: dict[str, Any] | None) -> dict[str, Any] | None:
+    if output is None:
+        return None
+    present = run.output if isinstance(run.output, dict) else {}
+    return check.json_object(
+        {**present, **output}, field="output", maximum_bytes=ctx.limits.json_bytes
+    )
+
+
+@operation
+async def set_run_output(ctx: Context, *, run_id: str, output: Any) -> Run:
+    """Replace a run's output by any JSON value that the task's schema for it allows.
+
+    Raises:
+        InvalidError: it violates the task's ``output_schema``, or is too large.
+        NotFoundError, ForbiddenError.
+    """
+    run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
+    check.json_value(output, field="output", maximum_bytes=ctx.limits.json_bytes)
+    task = await ctx.transaction.find_by_id(Task, run.task_id or "")
+    if task is not None and task.output_schema is not None:
+        problem = violation(output, task.output_schema)
+        if problem is not None:
+            raise InvalidError(f"Output validation error: {problem}", field="output", schema=True)
+    if run.output == output:
+        return run
+    return await change_run(ctx, run, "run.updated", output=output)
+
+
+@operation
+async def append_run_log(ctx: Context, *, run_id: str, entries: Sequence[dict[str, Any]]) -> Run:
+    """Add entries to a client run's output log: a line of JSON each, in order.
+
+    Args:
+        ctx: needs ``execute``.
+        run_id: a run that is not managed.
+        entries: up to 1,000 JSON objects; none changes nothing.
+
+    Raises:
+        NotFoundError, ForbiddenError, InvalidError, LimitExceededError.
+        ConflictError: the server executes this run, and writes its log itself.
+    """
+    run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
+    if run.managed:
+        raise ConflictError("The server writes this run's log itself")
+    if len(entries) > LOG_ENTRIES_MAX:
+        raise InvalidError(
+            f"At most {LOG_ENTRIES_MAX} entries at once", field="entries", limit=LOG_ENTRIES_MAX
+        )
+    if not entries:
+        return run
+    check.json_value(list(entries), field="entries", maximum_bytes=ctx.limits.log_bytes)
+    lines = [orjson.dumps(entry).decode() for entry in entries]
+    size = sum(len(line) for line in lines)
+    if run.output_bytes + size > ctx.limits.run_log_bytes:
+        raise LimitExceededError(
+            "The run's log has its maximum size", limit=ctx.limits.run_log_bytes
+        )
+    at = ctx.now.isoformat()
+    await ctx.transaction.insert(
+        RunOutput,
+        run_id=run_id,
+        first_line=run.output_lines + 1,
+        last_line=run.output_lines + len(lines),
+        data=pack_entries([{"s": "log", "t": line, "at": at, "e": None} for line in lines]),
+        created_at=ctx.now,
+    )
+    ctx.after_commit(lambda: ctx.services.wakeups.run_output(run_id))
+    return await ctx.transaction.update_by_id(
+        Run,
+        run_id,
+        output_lines=run.output_lines + len(lines),
+        output_bytes=run.output_bytes + size,
+        last_output_at=ctx.now,
+    )
+
+
+@operation
+async def start_client_run(
+    ctx: Context,
+    *,
+    task_id: str,
+    executor: str | None = None,
+    model: str | None = None,
+    branch: str | None = None,
+    prompt: str | None = None,
+    state: dict[str, Any] | None = None,
+    resume_from_id: str | None = None,
+) -> Run:
+    """Make a ``cloud`` run of a task and have the server execute it, if it can.
+
+    Each call makes one more run; earlier ones go on, and runs of one task execute one after the
+    other. Where the server cannot execute it (no repository, agents fetch their work, no such
+    program) it stays QUEUED until a client drives it.
+
+    Args:
+        ctx: needs ``execute``.
+        task_id: any live task.
+        executor: by default that of the run it resumes, the task's, the server's.
+        model: likewise.
+        branch: the base branch of the work.
+        prompt: said to the agent instead of the prompt made from the task.
+        state: what the client wants to remember.
+        resume_from_id: a run of the same task whose session goes on.
+
+    Raises:
+        InvalidError: ``resume_from_id`` is not a run of this task.
+        NotFoundError, ForbiddenError, LimitExceededError (queue full).
+    """
+    earlier = await _run_of_task(ctx, task_id, resume_from_id) if resume_from_id else None
+    run = await create_client_run(
+        ctx,
+        task_id=task_id,
+        environment="cloud",
+        executor=executor or (earlier.executor if earlier else None),
+        model=model or (earlier.model if earlier else None),
+        branch=branch,
+        state=state,
+    )
+    if earlier is not None:
+        run = await ctx.transaction.update_by_id(
+            Run, run.id, resumed_from_id=earlier.id, session_id=earlier.session_id
+        )
+    return await hand_over_run(ctx, run_id=run.id, prompt=prompt)
+
+
+async def _run_of_task(ctx: Context, task_id: str, run_id: str) -> Run:
+    found = await ctx.transaction.find(Run, RUN.id == run_id, RUN.task_id == task_id)
+    if found is None:
+        raise InvalidError("resume_from_id is not a run of this task", field="resume_from_id")
+    return found
+
+
+@operation
+async def hand_over_run(
+    ctx: Context,
+    *,
+    run_id: str,
+    prompt: str | None = None,
+    state: dict[str, Any] | None = None,
+    state_remove: Sequence[str] = (),
+) -> Run:
+    """Let the server execute a client's run, from its queue, as one of its own.
+
+    A run that has ended is queued again, in its session and worktree. Its task becomes QUEUED
+    unless it is in progress. Where the server cannot execute it (see :func:`start_client_run`)
+    the run is QUEUED and still its client's.
+
+    Args:
+        ctx: needs ``execute``.
+        run_id: which.
+        prompt: said to the agent instead of the prompt made from the task.
+        state: merged into the run's state, after ``state_remove``.
+        state_remove: keys to be removed from it.
+
+    Raises:
+        ConflictError: the server has it already, and it has not ended.
+        NotFoundError, ForbiddenError, InvalidError, LimitExceededError (queue full).
+    """
+    run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
+    if run.managed and run.status not in RUN_FINAL:
+        raise ConflictError("The run is active already", status=RunStatus(run.status))
+    kept = {k: v for k, v in run.state.items() if k not in state_remove} | (state or {})
+    again: dict[str, Any] = {
+        "status": RunStatus.QUEUED,
+        "environment": "cloud",
+        "state": check.json_object(kept, field="state", maximum_bytes=ctx.limits.json_bytes),
+        "queued_at": ctx.now,
+        "finished_at": None,
+        "error": None,
+        "reason": None,
+        "exit_code": None,
+        "stop_requested_at": None,
+        "stop_reason": None,
+    }
+    workspace = await get_active_workspace(
+        ctx, workspace_id=run.workspace_id, permission=Permission.EXECUTE
+    )
+    if run.task_id is not None and can_execute(ctx, workspace, run.executor):
+        await refuse_full_queue(ctx)
+        await _queue_task(ctx, run.task_id)
+        again["managed"] = True
+        again["prompt"] = check.optional_text(
+            prompt, field="prompt", maximum=ctx.limits.description
+        )
+        ctx.after_commit(ctx.services.dispatcher.wake)
+    return await change_run(ctx, run, "run.queued", free=True, **again)
+
+
+async def _queue_task(ctx: Context, task_id: str) -> None:
+    task = await get_task(ctx, task_id=task_id, permission=Permission.EXECUTE)
+    if task.status not in {TaskStatus.QUEUED, TaskStatus.IN_PROGRESS}:
+        await enter_status(ctx, task, TaskStatus.QUEUED, event="task.queued", enqueue=False)
+
+
+@operation
+async def resume_client_run(
+    ctx: Context, *, run_id: str, state: dict[str, Any], state_remove: Sequence[str]
+) -> Run:
+    """Take a run over into the cloud: :func:`hand_over_run` for one that is not active there.
+
+    Raises:
+        ConflictError: it is a ``cloud`` run that has not ended.
+    """
+    run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
+    if run.environment == "cloud" and run.status not in RUN_FINAL:
+        raise ConflictError("The run is active already", status=RunStatus(run.status))
+    return await hand_over_run(ctx, run_id=run_id, state=state, state_remove=state_remove)
+
+
+async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:
+    """A run and those it goes on from, oldest first; at most ten steps back.
+
+    Raises:
+        NotFoundError, ForbiddenError.
+    """
+    run = await get_run(ctx, run_id=run_id)
+    chain = [run]
+    while run.resumed_from_id is not None and len(chain) <= CHAIN_LENGTH:
+        reader = await ctx.reader()
+        found = await reader.find(
+            Run, RUN.id == run.resumed_from_id, RUN.workspace_id == run.workspace_id
+        )
+        if found is None or any(found.id == known.id for known in chain):
+            break
+        chain.append(run := found)
+    return chain[::-1]
