@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from models.enums import Permission, Role
+from models.enums import Dialect, Permission, Role
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.READ}),
@@ -92,6 +92,8 @@ class Principal:
         """Whether the key's scopes allow this permission."""
         if not self.scopes:
             return True
+        if self.dialect == Dialect.POSTHOG and permission == Permission.EXECUTE:
+            permission = Permission.WRITE  # that API starts runs under task:write
         return any(permission in SCOPE_PERMISSIONS.get(scope, ()) for scope in self.scopes)
 
 

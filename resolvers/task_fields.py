@@ -1,6 +1,7 @@
 """Checks of the fields of a task, for everything that creates or changes one."""
 
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,9 @@ from resolvers.errors import InvalidError
 from resolvers.validation import Unset
 
 TASK = table_of(Task).c
+TITLE_MADE = 60
+"""Characters of a title that is made from a description."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 _LINES = {
     "owner": 64,
@@ -77,6 +81,12 @@ async def checked_fields(
         else:
             values[name] = _checked_field(ctx, name, value)
     return values
+
+
+def title_from(description: str) -> str:
+    """A title for a task that came without: the first line of its description, cut at 60."""
+    first = _CONTROL.sub(" ", next(iter(description.strip().splitlines()), "")).strip()
+    return first if len(first) <= TITLE_MADE else f"{first[: TITLE_MADE - 3]}..."
 
 
 def _checked_field(ctx: Context, name: str, value: Any) -> Any:  # noqa: C901  # flat

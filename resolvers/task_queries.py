@@ -8,9 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models import Task, TaskDependency, TaskTotal, Workspace, table_of
+from models import Run, Task, TaskDependency, TaskTotal, Workspace, table_of
 from models.base import json_contains
-from models.enums import Permission, TaskStatus
+from models.enums import Permission, RunStatus, TaskStatus
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
@@ -63,7 +63,10 @@ class TaskFilter:
     ``archived``: False (default) hides archived tasks, True shows only them, None shows all.
     ``labels_all`` asks for every label, ``labels_any`` for one of them. ``ready`` are tasks that
     wait for nothing (True) or for something (False). ``search``: a part of title or description,
-    in any case; a number finds the task with this number too.
+    in any case; a number finds the task with this number too, and so does ``search_number``.
+    ``repository`` is compared in any case, whole where it has a slash, else its last part;
+    ``repository_owner`` its first part. ``run_stage``: some run has it; ``latest_run_status``:
+    the newest run has it.
     """
 
     ids: Collection[str] | None = None
@@ -84,6 +87,12 @@ class TaskFilter:
     internal: bool | None = None
     ready: bool | None = None
     search: str | None = None
+    search_number: int | None = None
+    origins: Collection[str] | None = None
+    repository: str | None = None
+    repository_owner: str | None = None
+    run_stage: str | None = None
+    latest_run_status: Collection[RunStatus] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     updated_after: datetime | None = None
@@ -181,6 +190,7 @@ def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]
         (TASK.parent_id, chosen.parent_ids),
         (TASK.created_by, chosen.created_by),
         (TASK.sprint_number, chosen.sprint_numbers),
+        (TASK.origin, chosen.origins),
     ):
         if values is not None:
             conditions.append(column.in_(bounded(ctx, column.key, values)))
@@ -207,10 +217,51 @@ def _conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]
             )
         )
     conditions.extend(_flags(chosen))
+    conditions.extend(_of_repository(ctx, chosen))
+    conditions.extend(_of_runs(ctx, chosen))
     if chosen.search is not None and chosen.search.strip():
-        conditions.append(
-            text_search(chosen.search.strip(), TASK.title, TASK.description, number=TASK.number)
+        found = text_search(chosen.search.strip(), TASK.title, TASK.description, number=TASK.number)
+        if chosen.search_number is not None:
+            found = sa.or_(found, TASK.number == chosen.search_number)
+        conditions.append(found)
+    return conditions
+
+
+def _of_repository(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    folded = sa.func.lower(TASK.repository)
+    conditions: list[sa.ColumnElement[bool]] = []
+    for name, value in (
+        ("repository", chosen.repository),
+        ("repositoryOwner", chosen.repository_owner),
+    ):
+        if value is None:
+            continue
+        text = check.text(value, field=name, maximum=ctx.limits.short_text).lower()
+        if name == "repository" and "/" in text:
+            conditions.append(folded == text)
+        else:
+            part = _escape_like(text)
+            pattern = f"%/{part}" if name == "repository" else f"{part}/%"
+            conditions.append(folded.like(pattern, escape="\\"))
+    return conditions
+
+
+def _of_runs(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    run = table_of(Run).alias("run_of_task")
+    conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.run_stage is not None:
+        stage = check.text(chosen.run_stage, field="runStage", maximum=ctx.limits.short_text)
+        some = sa.select(sa.literal(1)).where(run.c.task_id == TASK.id, run.c.stage == stage)
+        conditions.append(sa.exists(some))
+    if chosen.latest_run_status is not None:
+        newest = (
+            sa.select(run.c.status)
+            .where(run.c.task_id == TASK.id)
+            .order_by(run.c.created_at.desc(), run.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
         )
+        conditions.append(newest.in_(sorted(chosen.latest_run_status)))
     return conditions
 
 

@@ -21,7 +21,7 @@ from resolvers.task_access import (
     get_task,
 )
 from resolvers.task_board import enter_status
-from resolvers.task_fields import checked_fields
+from resolvers.task_fields import checked_fields, title_from
 from resolvers.task_runs import end_live_runs
 from resolvers.validation import UNSET, Unset
 from resolvers.workspaces import get_active_workspace
@@ -34,9 +34,10 @@ async def create_task(
     ctx: Context,
     *,
     workspace_id: str,
-    title: str,
+    title: str | Unset = UNSET,
     status: str = TaskStatus.BACKLOG,
     depends_on: Sequence[NewDependency] = (),
+    archived: bool = False,
     **fields: Any,
 ) -> Task:
     """Put a task on a board.
@@ -44,10 +45,11 @@ async def create_task(
     Args:
         ctx: needs ``write`` in the workspace.
         workspace_id: the board.
-        title: one line, 1 to 500 characters.
+        title: one line, 1 to 500 characters; without one: the beginning of the description, if any.
         status: BACKLOG (default), or QUEUED to enqueue it at once; any other status a card may be
             dropped on is taken as a free move.
         depends_on: tasks of the same workspace it waits for.
+        archived: whether it is made off the board.
         fields: any of the fields of :func:`update_task`.
 
     Raises:
@@ -55,6 +57,9 @@ async def create_task(
     """
     workspace = await get_active_workspace(ctx, workspace_id=workspace_id)
     values = await checked_fields(ctx, workspace_id, title=title, **fields)
+    if isinstance(title, Unset):
+        values["title"] = title_from(values.get("description", ""))
+        values.setdefault("title_manually_set", False)
     wanted = check.word(status, TaskStatus, field="status")
     tx, now = ctx.transaction, ctx.now
     number = await tx.next_number(workspace_id, "task")
@@ -71,6 +76,7 @@ async def create_task(
         created_by=ctx.authenticated().user_id,
         created_at=now,
         updated_at=now,
+        archived_at=now if archived else None,
         **values,
     )
     ctx.task_totals.record(None, task)
@@ -103,6 +109,8 @@ async def update_task(
     task_id: str,
     expected_version: int | None = None,
     depends_on: Sequence[NewDependency] | Unset = UNSET,
+    archived: bool | Unset = UNSET,
+    blank_title: bool = False,
     **fields: Any,
 ) -> Task:
     """Change fields of a task; what is not given stays, None clears.
@@ -112,6 +120,8 @@ async def update_task(
         task_id: which.
         expected_version: refuse with CONFLICT unless the task is at this version.
         depends_on: replaces the dependencies.
+        archived: as by :func:`archive_task`, but also while a run executes.
+        blank_title: whether the title may be blank.
         fields: title, description, priority or priority_level, type,
             category, labels, owner, assignee_id, agent_id, story_id, parent_id, sprint_number,
             story_points, estimate_seconds, executor, agent_name, model, command, branch,
@@ -124,7 +134,12 @@ async def update_task(
     """
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     check_version(task.version, expected_version)
-    values = await checked_fields(ctx, task.workspace_id, task=task, **fields)
+    values: dict[str, Any] = {}
+    if blank_title and fields.get("title") == "":
+        values = {"title": fields.pop("title")}
+    values |= await checked_fields(ctx, task.workspace_id, task=task, **fields)
+    if "title" in values:
+        values.setdefault("title_manually_set", True)
     changes = {name: value for name, value in values.items() if getattr(task, name) != value}
     if changes:
         task = await change_task(
@@ -132,6 +147,8 @@ async def update_task(
         )
     if not isinstance(depends_on, Unset):
         task = await replace_dependencies(ctx, task, depends_on)
+    if not isinstance(archived, Unset):
+        task = await _set_archived(ctx, task, archived=archived)
     return task
 
 
@@ -139,10 +156,14 @@ async def update_task(
 async def archive_task(ctx: Context, *, task_id: str, archived: bool = True) -> Task:
     """Take a task off the board without losing it, or put it back; repeating changes nothing."""
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
+    if archived and task.archived_at is None:
+        await refuse_if_executing(ctx, task)
+    return await _set_archived(ctx, task, archived=archived)
+
+
+async def _set_archived(ctx: Context, task: Task, *, archived: bool) -> Task:
     if (task.archived_at is not None) == archived:
         return task
-    if archived:
-        await refuse_if_executing(ctx, task)
     event = "task.archived" if archived else "task.unarchived"
     return await change_task(ctx, task, event, archived_at=ctx.now if archived else None)
 
