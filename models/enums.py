@@ -33,7 +33,11 @@ class RunKind(StrEnum):
     """What a run executes."""
 
     TASK = "TASK"
+    """Works on a task and moves it over the board."""
+    PHASE = "PHASE"
+    """One phase of a task, which stays where it is on the board."""
     REFINE = "REFINE"
+    """Rewrites a task's text, in a folder of its own that is thrown away."""
     COMMAND = "COMMAND"
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from models import Run, Task, Workspace, table_of
 from models.base import json_contains
-from models.enums import QueueClass, RunStatus, TaskStatus, WorkspaceStatus
+from models.enums import QueueClass, RunKind, RunStatus, TaskStatus, WorkspaceStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from models.transaction import select_all
 from resolvers.context import Context
@@ -31,6 +31,9 @@ LEASE = timedelta(seconds=60)
 """How long a claim holds without being renewed."""
 CLAIM_CANDIDATES = 50
 RUNS_AT_ONCE = 500
+
+
+_BEGUN = frozenset({TaskStatus.IN_PROGRESS, TaskStatus.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ async def _take(ctx: Context, run: Run, workspace: Workspace, *, host: str) -> C
         stop_reason=None,
         reason=None,
     )
-    if task is not None and task.status not in {TaskStatus.IN_PROGRESS, TaskStatus.PAUSED}:
+    stays = run.kind != RunKind.TASK
+    if task is not None and not stays and task.status not in _BEGUN:
         task = await enter_status(
             ctx, task, TaskStatus.IN_PROGRESS, event=TRANSITIONS["start"].event, end_runs=False
         )

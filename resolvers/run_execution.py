@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Run, RunOutput, Task, table_of
-from models.enums import RunStatus, TaskStatus
+from models.enums import RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_FINAL, TRANSITIONS
 from resolvers.context import Context
 from resolvers.operation import operation, step
@@ -127,6 +127,8 @@ class RunOutcome:
     exit_code: int | None = None
     task_facts: dict[str, Any] = field(default_factory=dict)
     """commit_sha, files_changed, additions, deletions of the branch."""
+    text: str | None = None
+    """The agent's closing words; kept as ``text`` of the run's output."""
 
 
 @operation
@@ -155,12 +157,17 @@ async def finish_run(ctx: Context, *, run_id: str, token: int, outcome: RunOutco
         exit_code=outcome.exit_code,
         lease_owner=None,
         lease_expires_at=None,
+        **_with_text(run, outcome.text),
         **outcome.task_facts,
     )
     if run.task_id is not None:
         await _settle_task(ctx, after, outcome)
     ctx.after_commit(ctx.services.dispatcher.wake)
     return after
+
+
+def _with_text(run: Run, text: str | None) -> dict[str, Any]:
+    return {} if text is None else {"output": {**(run.output or {}), "text": text}}
 
 
 async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
@@ -174,7 +181,8 @@ async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
         return
     facts = outcome.task_facts
     changes: dict[str, Any]
-    if task.status != TaskStatus.IN_PROGRESS or run.status == RunStatus.PAUSED:
+    stays = run.kind != RunKind.TASK or task.status != TaskStatus.IN_PROGRESS
+    if stays or run.status == RunStatus.PAUSED:
         if facts:
             await change_task(ctx, task, "task.updated", extra={"run_id": run.id}, **facts)
         return

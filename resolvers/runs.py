@@ -1,7 +1,7 @@
 """Runs as people and clients handle them: start, stop, retry."""
 
 from models import Run, Task
-from models.enums import Permission, QueueClass, RunStatus, TaskStatus
+from models.enums import Permission, QueueClass, RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from resolvers import validation as check
 from resolvers.context import Context
@@ -95,7 +95,8 @@ async def stop_run(ctx: Context, *, run_id: str, reason: str | None = None) -> R
         return await request_stop(ctx, run, reason="stopped")
     after = await end_run(ctx, run, reason="stopped")
     task = await ctx.transaction.find_by_id(Task, run.task_id or "")
-    if task is not None and task.status in {TaskStatus.QUEUED, TaskStatus.PAUSED}:
+    waits = run.kind == RunKind.TASK and task is not None
+    if waits and task is not None and task.status in {TaskStatus.QUEUED, TaskStatus.PAUSED}:
         event = TRANSITIONS["dequeue"].event
         await enter_status(ctx, task, TaskStatus.BACKLOG, event=event, reason=reason)
     return after
@@ -114,6 +115,8 @@ async def retry_run(ctx: Context, *, run_id: str) -> Run:
         raise ConflictError("The run has not ended", status=RunStatus(run.status))
     if run.task_id is None:
         raise InvalidError("The run had no task", field="id")
+    if run.kind != RunKind.TASK:
+        raise InvalidError("Only runs that work on a task can be retried", field="id")
     task = await get_task(ctx, task_id=run.task_id, permission=Permission.EXECUTE)
     if task.status not in {TaskStatus.BACKLOG, TaskStatus.FAILED}:
         raise IllegalTransitionError("retry", task.status, [TaskStatus.BACKLOG, TaskStatus.FAILED])

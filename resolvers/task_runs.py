@@ -41,6 +41,7 @@ async def queue_run(
     queue_class: str | None = None,
     timeout_seconds: int | None = None,
     resumed_from: Run | None = None,
+    kind: RunKind = RunKind.TASK,
 ) -> Run:
     """Put one managed run of a task into the queue; the dispatcher is woken after the commit.
 
@@ -68,7 +69,7 @@ async def queue_run(
         workspace_id=task.workspace_id,
         task_id=task.id,
         agent_id=agent.id if agent else None,
-        kind=RunKind.TASK,
+        kind=kind,
         phase=phase,
         executor=chosen,
         model=model or task.model or (agent.model if agent else None),

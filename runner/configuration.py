@@ -10,6 +10,7 @@ from runner.executors.base import Executor
 from runner.executors.custom import CustomExecutor
 from runner.executors.native import NativeSettings, Permissions
 from runner.executors.registry import make_native
+from runner.prompts import PromptMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class RunnerSettings:
     stop_grace: float = 5.0
     orphan_after: float = 600.0
     allow_local_clones: bool = False
+    prompts: PromptMaker = field(default_factory=PromptMaker)
     author: git.Identity = SERVER_IDENTITY
 
     def make_executor(self, name: str) -> Executor:

@@ -5,7 +5,9 @@ be taken up at any point: before the start, while it executes, after it ended un
 """
 
 import asyncio
+import contextlib
 import os
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -15,9 +17,10 @@ from typing import Any
 import structlog
 
 from models import Run
-from models.enums import RunStatus
+from models.enums import RunKind, RunStatus
 from resolvers.context import Context
 from resolvers.errors import ConflictError, UnavailableError
+from resolvers.prompt_facts import read_prompt_facts
 from resolvers.run_claims import ClaimedRun
 from resolvers.run_execution import RunOutcome, finish_run, record_launch
 from resolvers.run_queries import find_run_of_session
@@ -45,6 +48,7 @@ from runner.folder import (
     RunFolderError,
     SupervisorSpec,
     create_run_folder,
+    open_regular,
     open_run_folder,
     remove_tree,
     write_launch_files,
@@ -52,8 +56,9 @@ from runner.folder import (
 from runner.following import Follower
 from runner.instructions import find_instructions
 from runner.launch import Alive, Exited, Lost, StartFailedError, inspect, start
+from runner.output import clean_text
 from runner.probe import find_program, missing_text
-from runner.prompts import make_prompt
+from runner.prompts import PromptError
 from runner.stopping import StopLadder, stop_tree
 from runner.usage import launch_record
 from runner.workplace import NoWorkplaceError, Workplace, prepare_workplace, reopen_workplace
@@ -68,11 +73,23 @@ REFUSALS = (
     LaunchRefusedError,
     EnvironmentRefusedError,
     RunFolderError,
+    PromptError,
     git.GitError,
     OSError,
     KeyError,
 )
 """What keeps a run from starting for a reason its user can do something about."""
+
+
+SCRATCH = "work"
+MAX_WORDS = 64 << 10
+_TERMINAL_CODES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+def _without_answer(outcome: Outcome) -> Outcome:
+    if outcome.status is not OutcomeStatus.COMPLETED:
+        return outcome
+    return Outcome(OutcomeStatus.FAILED, "no_result", "The agent ended without an answer")
 
 
 class LeaseLostError(Exception):
@@ -108,7 +125,7 @@ class ManagedRun:
         try:
             executor = self.settings.make_executor(self.claimed.run.executor)
             await self._require_program(executor)
-            workplace = await prepare_workplace(self.settings, self.claimed)
+            workplace = await self._prepare()
             folder = await self._launch(executor, workplace)
         except (StartFailedError, TimeoutError) as error:
             await self._settle(Outcome(OutcomeStatus.FAILED, "start_failed", str(error)), {})
@@ -159,46 +176,64 @@ class ManagedRun:
             hint = executor.install_hint if isinstance(executor, NativeExecutor) else None
             raise LaunchRefusedError(missing_text(executor.program, hint))
 
-    async def _launch(self, executor: Executor, workplace: Workplace) -> RunFolder:
+    async def _prepare(self) -> Workplace | None:
+        """Where the run works; None for one that only answers and gets an empty folder."""
+        if self.claimed.run.kind == RunKind.REFINE:
+            return None
+        return await prepare_workplace(self.settings, self.claimed)
+
+    async def _make_prompt(self) -> str:
+        claimed, run = self.claimed, self.claimed.run
+        try:
+            facts = await read_prompt_facts(self.system, run=run, task=claimed.task)
+        finally:
+            await self.system.release()
+        prompts = self.settings.prompts
+        return await asyncio.to_thread(prompts.make, run, claimed.task, claimed.workspace, facts)
+
+    async def _launch(self, executor: Executor, workplace: Workplace | None) -> RunFolder:
         claimed, settings = self.claimed, self.settings
+        prompt = await self._make_prompt()
         path = settings.runs_root / self.run_id / str(claimed.token)
         folder = await asyncio.to_thread(create_run_folder, path)
         temporary = await asyncio.to_thread(create_temporary_folder)
+        place = workplace.worktree.path if workplace else temporary / SCRATCH
+        if workplace is None:
+            await asyncio.to_thread(place.mkdir)
         launch = executor.build(
             RunSpec(
                 run_id=self.run_id,
-                prompt=make_prompt(claimed.run, claimed.task),
-                worktree=workplace.worktree.path,
-                branch=workplace.worktree.branch,
+                prompt=prompt,
+                worktree=place,
+                branch=workplace.worktree.branch if workplace else "",
                 files=folder.files,
                 task_id=claimed.run.task_id,
                 model=claimed.run.model,
                 resume_session=claimed.run.session_id,
                 new_session=str(uuid.uuid4()),
-                instructions=await asyncio.to_thread(
-                    find_instructions, workplace.worktree.path, INSTRUCTIONS_FILE
-                ),
-                entries=frozenset(await asyncio.to_thread(os.listdir, workplace.worktree.path)),
+                instructions=await asyncio.to_thread(find_instructions, place, INSTRUCTIONS_FILE),
+                entries=frozenset(await asyncio.to_thread(os.listdir, place)),
                 is_root=os.geteuid() == 0,
+                read_only=workplace is None,
             )
         )
         stdin = await asyncio.to_thread(
             write_launch_files, folder, stdin=launch.stdin_text, files=launch.files
         )
-        spec = self._spec(launch, workplace, stdin=stdin, temporary=temporary)
+        spec = self._spec(launch, place, stdin=stdin, temporary=temporary)
         await self._record(folder, workplace, temporary)
         await start(folder, spec)
         return folder
 
     def _spec(
-        self, launch: Launch, workplace: Workplace, *, stdin: str | None, temporary: Path
+        self, launch: Launch, place: Path, *, stdin: str | None, temporary: Path
     ) -> SupervisorSpec:
         settings, run = self.settings, self.claimed.run
         configured = settings.executors[run.executor]
         return SupervisorSpec(
             run_id=self.run_id,
             argv=launch.argv,
-            cwd=str(workplace.worktree.path),
+            cwd=str(place),
             env=build_environment(
                 os.environ,
                 run_id=self.run_id,
@@ -217,24 +252,28 @@ class ManagedRun:
             ),
         )
 
-    async def _record(self, folder: RunFolder, workplace: Workplace, temporary: Path) -> None:
+    async def _record(
+        self, folder: RunFolder, workplace: Workplace | None, temporary: Path
+    ) -> None:
         """Keep where the processes will be found, before there are any."""
+        process = {"folder": str(folder.path), "temporary": str(temporary)}
+        facts: dict[str, Any] = {}
+        if workplace is not None:
+            process["repository"] = str(workplace.worktree.repository.path)
+            facts = {
+                "branch": workplace.worktree.branch,
+                "base_branch": workplace.base_branch,
+                "base_commit": workplace.base_commit,
+                "worktree_path": str(workplace.worktree.path),
+            }
         usage = launch_record(self.claimed.run, session_run=await self._find_session_run())
         run = await self._insist(
             lambda: record_launch(
                 self.system,
                 run_id=self.run_id,
                 token=self.claimed.token,
-                process={
-                    "folder": str(folder.path),
-                    "temporary": str(temporary),
-                    "repository": str(workplace.worktree.repository.path),
-                    "usage": usage,
-                },
-                branch=workplace.worktree.branch,
-                base_branch=workplace.base_branch,
-                base_commit=workplace.base_commit,
-                worktree_path=str(workplace.worktree.path),
+                process={**process, "usage": usage},
+                **facts,
                 stdout_offset=0,
                 stderr_offset=0,
             )
@@ -335,12 +374,23 @@ class ManagedRun:
             except (git.GitError, OSError) as error:
                 text = f"The changes could not be committed: {error}"
                 outcome = Outcome(OutcomeStatus.FAILED, "commit_failed", text)
+        answer = await asyncio.to_thread(lambda: self._closing_words(folder, follower))
+        if self.claimed.run.kind == RunKind.REFINE and not answer:
+            outcome = _without_answer(outcome)
         if outcome.warning is not None:
             await follower.note(outcome.warning, warning="empty_result")
         if outcome.error is not None and (words := follower.last_words()):
             outcome = Outcome(outcome.status, outcome.reason, f"{outcome.error}\n\n{words}")
-        await self._settle(outcome, facts, exit_code=exit_code)
+        await self._settle(outcome, facts, exit_code=exit_code, text=answer)
         await asyncio.to_thread(self._tidy, folder)
+
+    def _closing_words(self, folder: RunFolder, follower: Follower) -> str | None:
+        """What the agent said last; of one that tells no events and only answers, all it wrote."""
+        text = follower.facts.result_text
+        if not text and self.claimed.run.kind == RunKind.REFINE:
+            with contextlib.suppress(OSError), open_regular(folder.stdout) as file:
+                text = clean_text(file.read(MAX_WORDS))
+        return _TERMINAL_CODES.sub("", text or "").strip()[:MAX_WORDS] or None
 
     async def _commit(self, workplace: Workplace, follower: Follower) -> dict[str, Any]:
         worktree = workplace.worktree
@@ -365,7 +415,12 @@ class ManagedRun:
         }
 
     async def _settle(
-        self, outcome: Outcome, facts: dict[str, Any], *, exit_code: int | None = None
+        self,
+        outcome: Outcome,
+        facts: dict[str, Any],
+        *,
+        exit_code: int | None = None,
+        text: str | None = None,
     ) -> None:
         status = RunStatus[outcome.status.name]
         await self._insist(
@@ -379,6 +434,7 @@ class ManagedRun:
                     error=outcome.error,
                     exit_code=exit_code,
                     task_facts=facts,
+                    text=text,
                 ),
             )
         )

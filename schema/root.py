@@ -23,6 +23,7 @@ from schema.context import Info
 from schema.event import Event
 from schema.lookup import ExecutorInfo, SearchResult, executor_infos, find_node, search_everything
 from schema.node import Node
+from schema.phase_mutations import PhaseMutation
 from schema.planning_mutations import (
     SprintMutation,
     SprintQuery,
@@ -111,6 +112,7 @@ class Mutation(
     WorkspaceMutation,
     UserMutation,
     TaskMutation,
+    PhaseMutation,
     StoryMutation,
     SprintMutation,
     AgentMutation,

@@ -159,6 +159,15 @@ class Run(Node):
             cost_usd=row.cost_usd,
         )
 
+    @strawberry.field(
+        description="The agent's closing words, up to 65,536 characters; of a refinement the text "
+        "it was asked for. Null until it ends, and where it said nothing."
+    )
+    def result(self) -> str | None:
+        row: Any = self
+        text = row.output.get("text") if isinstance(row.output, dict) else None
+        return text if isinstance(text, str) else None
+
     @strawberry.field(description="Its workspace.")
     async def workspace(
         self, info: Info

@@ -206,8 +206,20 @@ async def _executors(report: Report, settings: Settings) -> None:
         report.warn("executors", f"none; set {both} to run tasks")
     for name, command in settings.executor_commands.items():
         await _executor(report, name, command)
+    await asyncio.to_thread(_prompts, report, settings)
     if settings.max_concurrent_runs == 0:
         report.warn(variable_of("max_concurrent_runs"), "is 0: this server starts no runs")
+
+
+def _prompts(report: Report, settings: Settings) -> None:
+    from runner.prompts import PromptMaker
+
+    folder = settings.prompt_templates
+    wrong = PromptMaker(folder and folder.absolute()).check()
+    for text in wrong:
+        report.wrong("prompt template", text)
+    if not wrong:
+        report.fact("prompt templates", folder.absolute() if folder else "the built-in ones")
 
 
 async def _executor(report: Report, name: str, command: ExecutorCommand) -> None:

@@ -18,6 +18,7 @@ from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
 from runner.probe import Prober
+from runner.prompts import PromptMaker
 from server.authentication import Authenticator
 from server.metrics import Metrics
 from server.secret_keys import load_secret_keys
@@ -110,6 +111,7 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         stop_grace=settings.run_stop_grace,
         orphan_after=settings.run_orphan_after,
         allow_local_clones=settings.allow_local_repositories,
+        prompts=PromptMaker(settings.prompt_templates and settings.prompt_templates.absolute()),
     )
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import structlog
 import uvicorn
 
+from runner.prompts import PromptError, PromptMaker
 from server.app import create_app
 from server.logs import configure_logging
 from server.migrations import HEAD, NewerDatabaseError, migrate
 from server.services import command_line_context
-from server.settings import Settings
+from server.settings import Settings, variable_of
 
 log = structlog.get_logger("dragoman.server")
 
@@ -33,15 +34,24 @@ def serve_forever(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit code."""
     configure_logging(settings)
     try:
+        _check_prompts(settings)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (
             _sole_user_of(settings),
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
             return runner.run(_serve(settings))
-    except (DataFolderInUseError, NewerDatabaseError, OSError) as error:
+    except (DataFolderInUseError, NewerDatabaseError, PromptError, OSError) as error:
         print(f"dragoman: {error}", file=sys.stderr)
         return 1
+
+
+def _check_prompts(settings: Settings) -> None:
+    """Refuse to start with templates that some run would fail for. Raises PromptError."""
+    if settings.prompt_templates is not None:
+        wrong = PromptMaker(settings.prompt_templates.absolute()).check()
+        if wrong:
+            raise PromptError(f"{variable_of('prompt_templates')}: {'; '.join(wrong)}")
 
 
 def _loop_factory() -> Any:

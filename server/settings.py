@@ -206,6 +206,12 @@ class Settings(BaseSettings):
         "A run ends itself when its server has shown no sign of life for so long, seconds.",
         ge=1,
     )
+    prompt_templates: Path | None = _setting(
+        None,
+        "runs",
+        "Folder whose files plan.md.j2, implement.md.j2, check.md.j2, work.md.j2, resume.md.j2 "
+        "and refine.md.j2 stand in for the built-in prompts of the same name.",
+    )
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
     )
@@ -242,7 +248,7 @@ class Settings(BaseSettings):
     def _capital_letters(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("data_dir", "worktree_root")
+    @field_validator("data_dir", "worktree_root", "prompt_templates")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else _expanded(value)

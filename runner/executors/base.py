@@ -34,7 +34,8 @@ class RunSpec:
     a new session gets the id ``new_session`` where the agent lets others choose it.
     ``instructions`` is what the repository tells agents (its CLAUDE.md), for those agents that are
     kept from reading the repository's configuration; ``entries`` are the names in the worktree's
-    topmost folder. ``is_root``: the server's user is root.
+    topmost folder. ``is_root``: the server's user is root. ``read_only``: an answer is wanted and
+    nothing else, so the agent gets the least permissions it knows, whatever the operator allows.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class RunSpec:
     instructions: str | None = None
     entries: frozenset[str] = frozenset()
     is_root: bool = False
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

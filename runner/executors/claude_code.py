@@ -37,6 +37,7 @@ from runner.executors.reading import (
 
 INSTRUCTIONS_FILE = "CLAUDE.md"
 _ROOT_SWITCH = "IS_SANDBOX"
+_FREE = "bypassPermissions"
 _ENVIRONMENT = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
 """Enough by itself: no connection but the model's."""
 
@@ -64,7 +65,7 @@ class ClaudeCodeExecutor(NativeExecutor):
         Raises:
             LaunchRefusedError: claude would refuse to run as root with all permissions.
         """
-        if self.is_free and spec.is_root and not self.settings.env.get(_ROOT_SWITCH):
+        if self._mode(spec) == _FREE and spec.is_root and not self.settings.env.get(_ROOT_SWITCH):
             raise LaunchRefusedError(
                 f"{self.program} refuses all permissions to root. Run the server as another user, "
                 f'or set "env": {{"{_ROOT_SWITCH}": "1"}} for {self.name}, which tells it that '
@@ -76,7 +77,7 @@ class ClaudeCodeExecutor(NativeExecutor):
             "-p",
             "--output-format=stream-json",
             "--verbose",
-            f"--permission-mode={'bypassPermissions' if self.is_free else 'acceptEdits'}",
+            f"--permission-mode={self._mode(spec)}",
             "--setting-sources=user",
             "--strict-mcp-config",
             *(f"--append-system-prompt-file={spec.files / name}" for name in files),
@@ -86,6 +87,13 @@ class ClaudeCodeExecutor(NativeExecutor):
             env=_ENVIRONMENT,
             files=files,
         )
+
+    def _mode(self, spec: RunSpec) -> str:
+        # Unattended, "default" refuses everything that would be asked about; "plan" would put the
+        # answer into a tool call that is then refused.
+        if spec.read_only:
+            return "default"
+        return _FREE if self.is_free else "acceptEdits"
 
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""

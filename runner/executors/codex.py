@@ -65,7 +65,7 @@ class CodexExecutor(NativeExecutor):
             spec,
             "exec",
             "--json",
-            f"--sandbox={'danger-full-access' if self.is_free else 'workspace-write'}",
+            f"--sandbox={self._sandbox(spec)}",
             "--skip-git-repo-check",
             *(word for setting in settings for word in ("-c", setting)),
             *self.model_option(spec),
@@ -73,6 +73,11 @@ class CodexExecutor(NativeExecutor):
             *then,
             "-",
         )
+
+    def _sandbox(self, spec: RunSpec) -> str:
+        if spec.read_only:
+            return "read-only"
+        return "danger-full-access" if self.is_free else "workspace-write"
 
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""

@@ -42,7 +42,7 @@ class CursorExecutor(NativeExecutor):
             spec,
             "-p",
             "--output-format=stream-json",
-            "--force" if self.is_free else "--trust",
+            "--force" if self.is_free and not spec.read_only else "--trust",
             *self.model_option(spec),
             *((f"--resume={resumed}",) if resumed else ()),
             *self.settings.args,

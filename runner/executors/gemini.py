@@ -61,7 +61,7 @@ class GeminiExecutor(NativeExecutor):
             "-p",
             "",
             "--output-format=stream-json",
-            f"--approval-mode={'yolo' if self.is_free else 'auto_edit'}",
+            f"--approval-mode={self._mode(spec)}",
             "--skip-trust",
             *(chosen if resumed is None else (f"--resume={resumed}",)),
             *self.model_option(spec),
@@ -76,6 +76,11 @@ class GeminiExecutor(NativeExecutor):
             for name in _PINNED
             if not any(fnmatchcase(name, pattern) for pattern in passed)
         }
+
+    def _mode(self, spec: RunSpec) -> str:
+        if spec.read_only:
+            return "default"
+        return "yolo" if self.is_free else "auto_edit"
 
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""

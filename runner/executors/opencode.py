@@ -93,20 +93,20 @@ class OpencodeExecutor(NativeExecutor):
             "run",
             "--format=json",
             *self.model_option(spec),
-            *(("--auto",) if self.is_free else ()),
+            *(("--auto",) if self.is_free and not spec.read_only else ()),
             *((f"--session={resumed}", *fork) if resumed else ()),
             *self.settings.args,
             env={f"{self.prefix}{name}": "1" for name in _SWITCHES},
-            own={f"{self.prefix}CONFIG_CONTENT": self._configuration()},
+            own={f"{self.prefix}CONFIG_CONTENT": self._configuration(spec)},
         )
 
-    def _configuration(self) -> str:
-        allowed = "allow" if self.is_free else "deny"
+    def _configuration(self, spec: RunSpec) -> str:
+        allowed = "allow" if self.is_free and not spec.read_only else "deny"
         ours = {
             "share": "disabled",
             "autoupdate": False,
             "permission": {
-                "edit": "allow",
+                "edit": "deny" if spec.read_only else "allow",
                 "bash": allowed,
                 "webfetch": allowed,
                 "external_directory": allowed,

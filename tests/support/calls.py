@@ -220,6 +220,8 @@ CALLS: dict[str, Call] = {
     "Mutation.archiveTask": _task(archived=True),
     "Mutation.deleteTask": _task(force=True),
     "Mutation.startRun": _input_with("taskId", _a_task),
+    "Mutation.startPhase": _input_with("taskId", _a_task, phase="PLAN"),
+    "Mutation.refineTask": _input_with("taskId", _a_task),
     "Mutation.stopRun": _new(Tenant.queued_run),
     "Mutation.retryRun": _new(Tenant.failed_run),
     "Mutation.createStory": _input(lambda t: {"workspaceId": t.id, "title": t.text("story")}),
