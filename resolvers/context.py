@@ -128,7 +128,9 @@ class Context:
             raise NotFoundError(kind)
         if permission not in granted:
             raise ForbiddenError(
-                f"Your role does not allow {permission} here", permission=str(permission)
+                f"Your role does not allow {permission} here",
+                permission=str(permission),
+                missing="role",
             )
         self.require_scope(permission)
         return principal
@@ -159,7 +161,9 @@ class Context:
         principal = self.authenticated()
         if not principal.scoped(permission):
             raise ForbiddenError(
-                f"The key's scopes do not allow {permission}", permission=str(permission)
+                f"The key's scopes do not allow {permission}",
+                permission=str(permission),
+                missing="scope",
             )
 
     # --- reading ---

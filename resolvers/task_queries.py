@@ -23,6 +23,7 @@ TASK = table_of(Task).c
 TOTAL = table_of(TaskTotal).c
 WORKSPACE = table_of(Workspace).c
 SEARCH_LENGTH = 500
+REPOSITORIES_MAX = 1_000
 
 
 class TaskOrder(StrEnum):
@@ -139,6 +140,27 @@ async def list_tasks(
         order=_ORDERS[order],
         page=page or PageArguments(),
         count=count,
+    )
+
+
+async def list_task_repositories(ctx: Context, *, workspace_id: str) -> list[str]:
+    """The distinct repositories of a workspace's live tasks, sorted; internal tasks apart.
+
+    Raises:
+        NotFoundError, ForbiddenError, UnauthenticatedError.
+    """
+    await get_workspace(ctx, workspace_id=workspace_id)
+    return await (await ctx.reader()).scalars(
+        sa.select(TASK.repository)
+        .where(
+            TASK.workspace_id == workspace_id,
+            TASK.deleted_at.is_(None),
+            TASK.internal.is_(False),
+            TASK.repository.is_not(None),
+        )
+        .distinct()
+        .order_by(TASK.repository)
+        .limit(REPOSITORIES_MAX)
     )
 
 

@@ -102,6 +102,14 @@ async def get_user_by_name(ctx: Context, *, name: str) -> User:
     return await _get(ctx, has_name(name), condition)
 
 
+async def get_user_by_number(ctx: Context, *, number: int) -> User:
+    """A user by number, counted from 1; else as :func:`get_user`."""
+    condition = visible_users(ctx)
+    if not 1 <= number < 2**31:
+        raise NotFoundError("User")
+    return await _get(ctx, USER.number == number, condition)
+
+
 async def _get(ctx: Context, *conditions: sa.ColumnElement[bool]) -> User:
     statement = select_all(User).where(*conditions)
     if ctx.in_transaction:

@@ -1,7 +1,7 @@
 """Finding workspaces: by slug or number, in lists; and what is told beside each of a page."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -101,6 +101,21 @@ async def get_workspace_by_number(
     """A workspace by its number, counted from 1; else as ``get_workspace``."""
     known = 1 <= number <= NUMBER_MAX
     return await _get_where(ctx, WORKSPACE.number == number if known else sa.false(), permission)
+
+
+async def is_closed_to_key(ctx: Context, *, number: int) -> bool:
+    """Whether a workspace is hidden only because the key opens another one, not its holder.
+
+    So a language whose contract tells the two apart can do so without telling of other tenants.
+    """
+    principal = ctx.authenticated()
+    if principal.workspace_id is None or not 1 <= number <= NUMBER_MAX:
+        return False
+    found = await (await ctx.reader()).scalar(
+        sa.select(WORKSPACE.id).where(WORKSPACE.number == number, WORKSPACE.deleted_at.is_(None))
+    )
+    visible = replace(principal, workspace_id=None).readable_workspaces
+    return found not in {None, principal.workspace_id} and (visible is None or found in visible)
 
 
 async def _get_where(
