@@ -16,22 +16,16 @@ from resolvers.errors import InvalidError
 
 M = TypeVar("M", bound=SQLModel)
 CURSOR_LENGTH = 2_000
-OFFSET_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class PageArguments:
-    """Relay's four arguments: ``first`` with ``after``, or ``last`` with ``before``.
-
-    ``offset``, for languages that know nothing better, goes with ``first`` alone; such pages are
-    not stable under inserts, and cost what they skip.
-    """
+    """Relay's four arguments: ``first`` with ``after``, or ``last`` with ``before``."""
 
     first: int | None = None
     after: str | None = None
     last: int | None = None
     before: str | None = None
-    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +75,6 @@ async def read_page(
     limited = statement.order_by(*(_direction(item, backwards=backwards) for item in order)).limit(
         size + 1
     )
-    if page.offset:
-        limited = limited.offset(page.offset)
     if cursor is not None:
         key = _decode(cursor, order, field="before" if backwards else "after")
         limited = limited.where(_beyond(order, key, backwards=backwards))
@@ -96,7 +88,7 @@ async def read_page(
         nodes=nodes,
         cursors=[_encode([getattr(node, str(name)) for name in names]) for node in nodes],
         has_next_page=cursor is not None if backwards else more,
-        has_previous_page=more if backwards else cursor is not None or page.offset > 0,
+        has_previous_page=more if backwards else cursor is not None,
         count=count or (lambda: capped_count(ctx, statement)),
     )
 
@@ -114,10 +106,6 @@ def _window(ctx: Context, page: PageArguments) -> tuple[int, bool, str | None]:
         raise InvalidError("Give first or last, not both", field="first")
     if page.after is not None and page.before is not None:
         raise InvalidError("Give after or before, not both", field="after")
-    if page.offset and (page.last is not None or page.after or page.before):
-        raise InvalidError("offset goes with first", field="offset")
-    if not 0 <= page.offset <= OFFSET_MAX:
-        raise InvalidError(f"offset must be between 0 and {OFFSET_MAX}", field="offset")
     backwards = page.last is not None or (page.before is not None and page.first is None)
     if backwards and page.after is not None:
         raise InvalidError("after goes with first", field="after")
