@@ -1,5 +1,6 @@
 """Bounded memories: of documents seen, of plans, of documents that cannot be compiled."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -55,6 +56,11 @@ class Standing:
     def __init__(self, bails: int) -> None:
         self._full = self.credit = bails * BAIL_COSTS
         self.resting_until = 0.0
+
+    @property
+    def rests(self) -> bool:
+        """Whether the plan must not be used now."""
+        return self.resting_until > 0.0 and time.monotonic() < self.resting_until
 
     def succeed(self) -> None:
         """The plan has answered."""

@@ -156,15 +156,39 @@ class CompiledExecutor:
         try:
             tree = self._checked(document, given, context)
             compiled = self.prepare(tree, operation_name=operation_name, variables=given)
-            run = self._run(compiled, given, context, root_value, operation_extensions)
-            bound = compiled.bind(run)
         except Fallback as fallback:
             return self._fall_back(fallback.reason, fallback.detail)
+        return await self.run(
+            compiled,
+            tree,
+            operation_name=operation_name,
+            variables=given,
+            context=context,
+            root_value=root_value,
+            operation_extensions=operation_extensions,
+        )
+
+    async def run(
+        self,
+        compiled: Compiled,
+        document: DocumentNode,
+        *,
+        operation_name: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        context: Any = None,
+        root_value: Any = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> Outcome:
+        """Run a plan that `prepare` or `ready` gave for this document; see `execute`."""
+        given = variables or {}
+        try:
+            run = self._run(compiled, given, context, root_value, operation_extensions)
+            bound = compiled.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong
             return self._fall_back(Reason.VARIABLES, str(error))
         if compiled.is_mutation:
             outcome = await run_mutation(
-                self.schema, compiled.plan, bound, run, tree, given, operation_name
+                self.schema, compiled.plan, bound, run, document, given, operation_name
             )
             self._note(compiled, good=outcome.detail == "")
         else:
@@ -210,9 +234,24 @@ class CompiledExecutor:
             self._plans.put((key, flags), compiled, weight=weight)
         if isinstance(compiled, _Refusal):
             raise Fallback(Reason.UNSUPPORTED, compiled.detail)
-        resting_until = compiled.standing.resting_until
-        if resting_until and time.monotonic() < resting_until:
+        if compiled.standing.rests:
             raise Fallback(Reason.RESTING)
+        return compiled
+
+    def ready(
+        self, text: str, *, operation_name: str | None, variables: Mapping[str, Any]
+    ) -> Compiled | None:
+        """The plan of a valid document if it is there and not resting; nothing is counted."""
+        known = self._known.find((text, operation_name))
+        if known is None or known.survey is None or self.obstacle is not None:
+            return None
+        try:
+            flags = known.survey.flags(variables)
+        except Bail:
+            return None
+        compiled = self._plans.find(((text, operation_name), flags))
+        if not isinstance(compiled, Compiled) or compiled.standing.rests:
+            return None
         return compiled
 
     def _checked(self, document: DocumentNode | str, given: object, context: Any) -> DocumentNode:

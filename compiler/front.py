@@ -4,7 +4,9 @@ Only the step from a validated document to data is replaced. Parsing, validation
 operations, error processing and results of extensions remain Strawberry's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from graphql import DocumentNode, ExecutionResult, GraphQLSchema
@@ -13,6 +15,18 @@ from strawberry.utils.await_maybe import await_maybe
 
 from compiler.execute import CompiledExecutor, Options
 from compiler.extensions import middleware_obstacle
+
+_LEFT: ContextVar[bool] = ContextVar("left_to_reference", default=False)
+
+
+@contextmanager
+def leave_to_reference() -> Iterator[None]:
+    """Within the block, schemas execute on graphql-core: what was tried compiled is not again."""
+    token = _LEFT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT.reset(token)
 
 
 def execute_function(
@@ -38,7 +52,7 @@ def execute_function(
         operation_extensions: dict[str, Any] | None = None,
         **others: Any,
     ) -> Any:
-        if middleware_obstacle(middleware, compatible=compatible) is None:
+        if not _LEFT.get() and middleware_obstacle(middleware, compatible=compatible) is None:
             outcome = await executor.execute(
                 document,
                 operation_name=operation_name,

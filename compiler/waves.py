@@ -263,7 +263,7 @@ class _Flight:
         if asyncio.isfuture(first):
             # As a task does: another coroutine may wait for the same future meanwhile.
             first._asyncio_future_blocking = False  # noqa: SLF001
-        rest = self._finish(index, _resumed(called, first))
+        rest = self._finish(index, resumed(called, first))
         self.flights.tasks.append(loop.create_task(rest, context=context))
 
     async def _finish(self, index: int, awaitable: Any) -> None:
@@ -298,8 +298,8 @@ class _Flight:
 
 
 @coroutine
-def _resumed(started: Any, first: Any) -> Generator[Any, Any, Any]:
-    """The rest of a coroutine that was run to its first wait."""
+def resumed(started: Any, first: Any) -> Generator[Any, Any, Any]:
+    """The rest of a coroutine that was run to its first wait, for which it yielded `first`."""
     waited_for = first
     is_new_turn = first is None  # it only let others go first, which has happened
     if asyncio.isfuture(first):

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from strawberry.extensions import SchemaExtension
 
 from compiler import CompiledSchema, Options
+from compiler.extensions import obstacle
 from resolvers.context import Services
 from resolvers.errors import UnauthenticatedError
 from resolvers.principal import Principal
@@ -26,9 +27,11 @@ from schema.context import GraphQLContext
 from schema.root import Mutation, Query, Subscription, schema_config
 from server.authentication import Authenticator, bearer_token, token_of
 from server.connections import Connection, LimitedWSHandler
+from server.direct import DirectGraphQL
 from server.limits.concurrency import ConcurrencyLimiter, ConcurrencyLimits
 from server.limits.cost import CostRules
 from server.limits.document import DocumentLimits
+from server.limits.extension import LimitsExtension
 from server.limits.http import GraphQLGuard, OriginGuard, OriginPolicy
 from server.limits.operation import find_operation
 from server.limits.schema import LimitedSchema
@@ -246,6 +249,21 @@ class ContextFactory:
             reauthenticate=authenticate,
         )
 
+    def of_known(self, principal: Principal, token: str, scope: Scope) -> GraphQLContext:
+        """The context of a plain HTTP request whose token has just been looked up."""
+        state = scope["state"]
+        state["principal_id"] = principal.key
+        ctx = GraphQLContext(
+            self.services,
+            principal,
+            request_id=request_id_of(scope),
+            hub=self.hub,
+            reauthenticate=partial(self.authenticator.principal, token),
+        )
+        client = scope.get("client")
+        ctx.client_address = client[0] if client else ""
+        return ctx
+
 
 def graphql_app(
     settings: Settings,
@@ -261,9 +279,11 @@ def graphql_app(
         ConcurrencyLimits(running=settings.max_streams, waiting=0, total_running=limits.connections)
     )
     contexts = ContextFactory(services, hub, authenticator, streams)
+    schema = build_schema(settings, metrics)
+    limiter = ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations))
     app = GraphQLApp(
-        build_schema(settings, metrics),
-        limiter=ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations)),
+        schema,
+        limiter=limiter,
         stream_limiter=streams,
         principal_key=_principal_key,
         context_getter=contexts.of_request,
@@ -273,7 +293,18 @@ def graphql_app(
         observe=partial(_count_streams, metrics),
         graphql_ide=None,
     )
-    guarded = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
+    guarded: ASGIApp = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
+    if schema.compiled is not None and _is_told_all(schema):
+        guarded = DirectGraphQL(
+            guarded,
+            schema=schema,
+            executor=schema.compiled,
+            known=authenticator.known,
+            context=contexts.of_known,
+            limiter=limiter,
+            metrics=metrics,
+            max_body_bytes=settings.max_body_bytes,
+        )
     policy = OriginPolicy(settings.allowed_origins)
     front: ASGIApp = OriginGuard(guarded, policy=policy, safe_methods_too=True)
     if settings.allowed_origins:
@@ -287,6 +318,12 @@ def graphql_app(
             max_age=CORS_SECONDS,
         )
     return front
+
+
+def _is_told_all(schema: BoardSchema) -> bool:
+    """Whether the short way does all that the schema's extensions do."""
+    known = frozenset({OperationLifecycle, LimitsExtension})
+    return obstacle(schema, compatible=known, hooks_run_elsewhere=False) is None
 
 
 def _count_streams(metrics: Metrics, transport: str, change: int) -> None:

@@ -83,13 +83,19 @@ class ConcurrencyLimiter:
         try:
             yield
         finally:
-            self._release(key)
+            self.release(key)
+
+    def try_start(self, key: Hashable) -> bool:
+        """Take a turn if there is one at once; then `release` has to be called."""
+        if not self._may_run(key):
+            return False
+        self._start(key)
+        return True
 
     async def _acquire(self, key: Hashable) -> None:
         # Whoever waits is held back by the total or by a full key of its own, so that a newcomer
         # who passes both overtakes nobody who could run.
-        if self._may_run(key):
-            self._start(key)
+        if self.try_start(key):
             return
         limits = self.limits
         if self._waiting[key] >= limits.waiting or len(self._queue) >= limits.total_waiting:
@@ -113,9 +119,10 @@ class ConcurrencyLimiter:
         if waiter in self._queue:
             self._leave_queue(waiter)
         else:
-            self._release(waiter.key)
+            self.release(waiter.key)
 
-    def _release(self, key: Hashable) -> None:
+    def release(self, key: Hashable) -> None:
+        """Give a turn back."""
         self._running[key] -= 1
         _drop_if_zero(self._running, key)
         self._total_running -= 1
