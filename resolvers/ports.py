@@ -47,13 +47,19 @@ class Passwords(Protocol):
 
 
 class SecretBox(Protocol):
-    """Reversible encryption of the few secrets that must be used again."""
+    """Reversible encryption of the few secrets that must be used again, and signatures."""
 
     def encrypt(self, secret: str) -> bytes:
         """The secret under the newest key."""
 
     def decrypt(self, sealed: bytes) -> str:
         """The secret; raises UnavailableError when no key fits."""
+
+    def sign(self, text: str) -> str:
+        """A signature that only servers with this box's keys can make; URL-safe."""
+
+    def is_signed(self, text: str, signature: str) -> bool:
+        """Whether a server with one of this box's keys signed the text."""
 
 
 @dataclass(frozen=True, slots=True)

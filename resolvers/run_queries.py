@@ -66,6 +66,7 @@ async def list_runs(
     task_id: str | None = None,
     agent_id: str | None = None,
     status: Collection[RunStatus] | None = None,
+    ids: Collection[str] | None = None,
     page: PageArguments | None = None,
 ) -> Page[Run]:
     """A page of runs, newest first: of a task, a workspace, or all that are visible.
@@ -90,6 +91,8 @@ async def list_runs(
         statement = statement.where(RUN.agent_id == agent_id)
     if status is not None:
         statement = statement.where(RUN.status.in_(sorted(status)))
+    if ids is not None:
+        statement = statement.where(RUN.id.in_(ids))
     return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
 
 

@@ -1,6 +1,9 @@
-"""Password hashing and encryption of stored secrets: the real ones behind the operations' ports."""
+"""Password hashing, encryption of stored secrets, signatures: what is behind those ports."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 from collections.abc import Sequence
 
 from resolvers.errors import UnavailableError
@@ -58,6 +61,10 @@ class FernetBox:
         from cryptography.fernet import Fernet, MultiFernet
 
         self._box = MultiFernet([Fernet(key) for key in keys])
+        self._signing = [
+            hmac.digest(base64.urlsafe_b64decode(key), b"dragoman signatures", hashlib.sha256)
+            for key in keys
+        ]
 
     @classmethod
     def generate(cls) -> "FernetBox":
@@ -85,3 +92,19 @@ class FernetBox:
                 "A stored secret cannot be decrypted: DRAGOMAN_SECRET_KEYS lacks its key",
                 retry_after=None,
             ) from None
+
+    def sign(self, text: str) -> str:
+        """HMAC-SHA256 of a text under a key derived from the newest one, in URL-safe base64."""
+        return _signature(self._signing[0], text)
+
+    def is_signed(self, text: str, signature: str) -> bool:
+        """Whether one of the keys made this signature of the text."""
+        given = signature.encode("utf-8", "surrogatepass")
+        return any(
+            hmac.compare_digest(_signature(key, text).encode(), given) for key in self._signing
+        )
+
+
+def _signature(key: bytes, text: str) -> str:
+    digest = hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
