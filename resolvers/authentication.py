@@ -41,6 +41,20 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an Authorization header's value; None when there is no such header.
+
+    Raises:
+        UnauthenticatedError: the header is not ``Bearer <token>``.
+    """
+    if authorization is None or not authorization.strip():
+        return None
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError("The Authorization header must be: Bearer <token>")
+    return token.strip()
+
+
 async def authenticate(services: Services, token: str) -> Principal:
     """The principal a bearer token stands for.
 

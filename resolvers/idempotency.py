@@ -35,7 +35,8 @@ class IdempotentRequest:
     ``step`` is the index of the root mutation that runs now; ``steps_expected`` how many there
     are, where that is known beforehand: then the last stamp settles the record, in its transaction.
     A mutation of many independent parts stamps each as it is done (``3.0``, ``3.1`` …); its own
-    stamp, made last, replaces theirs.
+    stamp, made last, replaces theirs. ``answer`` is the status and body of a REST request that was
+    answered before.
     """
 
     principal: str
@@ -44,6 +45,7 @@ class IdempotentRequest:
     steps: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     is_settled: bool = False
+    answer: tuple[int, bytes] | None = None
     _part: int | None = None
 
     @property
@@ -155,7 +157,7 @@ async def claim_request(
     (record,) = await ctx.transaction.records(IdempotencyRecord, statement)
     if record.expires_at <= now:
         record.steps, record.done, record.locked_until = {}, False, None
-        record.request_hash = request_hash
+        record.request_hash, record.status, record.body = request_hash, None, None
     if record.request_hash != request_hash:
         raise ConflictError("This idempotency key was used for another request")
     if not record.done and record.locked_until is not None and record.locked_until > now:
@@ -170,12 +172,15 @@ async def claim_request(
         request_hash=request_hash,
         steps=record.steps,
         done=record.done,
+        status=record.status,
+        body=record.body,
         locked_by=None if record.done else instance,
         locked_until=None if record.done else now + LOCK,
         expires_at=max(record.expires_at, now + LIFETIME) if not record.done else record.expires_at,
     )
+    answer = (record.status, record.body or b"") if record.status is not None else None
     return IdempotentRequest(
-        principal, key, steps_expected, dict(record.steps), is_settled=record.done
+        principal, key, steps_expected, dict(record.steps), is_settled=record.done, answer=answer
     )
 
 
@@ -190,11 +195,28 @@ async def stamp_refusal(ctx: Context, *, error: OperationError) -> None:
 
 
 @step
+async def store_answer(
+    ctx: Context, *, request: IdempotentRequest, status: int, body: bytes
+) -> None:
+    """The end of a REST request: repeated under its key, it gets this status and body again."""
+    await _end(ctx, request, done=True, status=status, body=body)
+
+
+@step
+async def unlock_request(ctx: Context, *, request: IdempotentRequest) -> None:
+    """The end of a REST request whose answer is not kept: the key is free for another try."""
+    await _end(ctx, request, done=False)
+
+
+@step
 async def settle_request(ctx: Context, *, request: IdempotentRequest) -> None:
     """The end of a claimed request: done when every step is stamped, else free to be retried."""
     if request.is_settled:
         return
-    done = request.steps_done >= request.step > 0
+    await _end(ctx, request, done=request.steps_done >= request.step > 0)
+
+
+async def _end(ctx: Context, request: IdempotentRequest, *, done: bool, **values: Any) -> None:
     await ctx.transaction.execute(
         sa.update(table_of(IdempotencyRecord))
         .where(
@@ -202,7 +224,7 @@ async def settle_request(ctx: Context, *, request: IdempotentRequest) -> None:
             RECORD.key == request.key,
             RECORD.done.is_(False),
         )
-        .values(done=done, locked_by=None, locked_until=None)
+        .values(done=done, locked_by=None, locked_until=None, **values)
     )
 
 

@@ -29,6 +29,17 @@ class PageArguments:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """A page by number of rows, for REST languages that count them; it has no cursors.
+
+    Whoever makes one bounds it. Rows that are added meanwhile shift what follows.
+    """
+
+    limit: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One column of an order; the last one of a list must be unique."""
 
@@ -38,7 +49,10 @@ class Order:
 
 @dataclass(slots=True)
 class Page(Generic[M]):
-    """A page of records, in order, with a cursor for each and a way to count them all."""
+    """A page of records, in order, with a cursor for each and a way to count them all.
+
+    A page that was asked for as a ``Slice`` has no cursors.
+    """
 
     nodes: list[M]
     cursors: list[str]
@@ -54,7 +68,7 @@ async def read_page(
     statement: sa.Select[Any],
     *,
     order: Sequence[Order],
-    page: PageArguments,
+    page: PageArguments | Slice,
     count: Callable[[], Awaitable[tuple[int, bool]]] | None = None,
 ) -> Page[M]:
     """One page of a statement that selects all columns of a model.
@@ -70,6 +84,9 @@ async def read_page(
     Raises:
         InvalidError: a page size out of bounds, contradictory arguments, a foreign cursor.
     """
+    counted = count or (lambda: capped_count(ctx, statement))
+    if isinstance(page, Slice):
+        return await _read_slice(ctx, model, statement, order=order, page=page, count=counted)
     size, backwards, cursor = _window(ctx, page)
     reader = await ctx.reader()
     limited = statement.order_by(*(_direction(item, backwards=backwards) for item in order)).limit(
@@ -89,7 +106,29 @@ async def read_page(
         cursors=[_encode([getattr(node, str(name)) for name in names]) for node in nodes],
         has_next_page=cursor is not None if backwards else more,
         has_previous_page=more if backwards else cursor is not None,
-        count=count or (lambda: capped_count(ctx, statement)),
+        count=counted,
+    )
+
+
+async def _read_slice(
+    ctx: Context,
+    model: type[M],
+    statement: sa.Select[Any],
+    *,
+    order: Sequence[Order],
+    page: Slice,
+    count: Callable[[], Awaitable[tuple[int, bool]]],
+) -> Page[M]:
+    ordered = statement.order_by(*(_direction(item, backwards=False) for item in order))
+    nodes = await (await ctx.reader()).records(
+        model, ordered.limit(page.limit + 1).offset(page.offset)
+    )
+    return Page(
+        nodes=nodes[: page.limit],
+        cursors=[],
+        has_next_page=len(nodes) > page.limit,
+        has_previous_page=page.offset > 0,
+        count=count,
     )
 
 

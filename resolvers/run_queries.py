@@ -16,7 +16,7 @@ from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments, Slice, read_page
 from resolvers.ports import Diff
 from resolvers.task_access import get_task, record_from
 from resolvers.task_queries import visible_workspaces
@@ -67,7 +67,7 @@ async def list_runs(
     agent_id: str | None = None,
     status: Collection[RunStatus] | None = None,
     ids: Collection[str] | None = None,
-    page: PageArguments | None = None,
+    page: PageArguments | Slice | None = None,
 ) -> Page[Run]:
     """A page of runs, newest first: of a task, a workspace, or all that are visible.
 

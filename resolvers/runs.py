@@ -10,7 +10,7 @@ from resolvers.operation import operation
 from resolvers.run_queries import get_run
 from resolvers.task_access import get_task
 from resolvers.task_board import enter_status
-from resolvers.task_runs import end_run, queue_run, request_stop
+from resolvers.task_runs import end_run, queue_run
 from resolvers.workspaces import get_active_workspace
 
 TIMEOUT_MAX = 7 * 24 * 3600
@@ -76,11 +76,20 @@ async def start_run(
 
 
 @operation
-async def stop_run(ctx: Context, *, run_id: str, reason: str | None = None) -> Run:
+async def stop_run(
+    ctx: Context, *, run_id: str, reason: str | None = None, park: bool = False
+) -> Run:
     """Cancel a waiting run, or ask an executing one to stop; repeating changes nothing.
 
     A waiting run's task goes back to BACKLOG. An executing one's goes to REVIEW when the run left
     changes, else to BACKLOG, as soon as its last process is gone.
+
+    Args:
+        ctx: needs ``execute``.
+        run_id: which.
+        reason: kept as the task's reason, up to 2,000 characters.
+        park: leave the task where people put it: it is PAUSED at once, without a run, and goes
+            back to BACKLOG when it is resumed.
 
     Raises:
         NotFoundError, ForbiddenError; ConflictError for a run that its client drives itself.
@@ -91,15 +100,29 @@ async def stop_run(ctx: Context, *, run_id: str, reason: str | None = None) -> R
         raise ConflictError("This run is driven by its own client, which has to stop it")
     if run.status in RUN_FINAL:
         return run
-    if run.status in RUN_EXECUTING:
-        return await request_stop(ctx, run, reason="stopped")
     after = await end_run(ctx, run, reason="stopped")
     task = await ctx.transaction.find_by_id(Task, run.task_id or "")
-    waits = run.kind == RunKind.TASK and task is not None
-    if waits and task is not None and task.status in {TaskStatus.QUEUED, TaskStatus.PAUSED}:
+    if task is None or run.kind != RunKind.TASK:
+        return after
+    if park:
+        if task.status in {TaskStatus.QUEUED, TaskStatus.IN_PROGRESS}:
+            await _park(ctx, task, reason=reason)
+    elif run.status not in RUN_EXECUTING and task.status in {TaskStatus.QUEUED, TaskStatus.PAUSED}:
         event = TRANSITIONS["dequeue"].event
         await enter_status(ctx, task, TaskStatus.BACKLOG, event=event, reason=reason)
     return after
+
+
+async def _park(ctx: Context, task: Task, *, reason: str | None) -> None:
+    await enter_status(
+        ctx,
+        task,
+        TaskStatus.PAUSED,
+        event=TRANSITIONS["pause"].event,
+        reason=reason,
+        end_runs=False,
+        status_before=TaskStatus.BACKLOG,
+    )
 
 
 @operation

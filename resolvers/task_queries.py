@@ -16,7 +16,7 @@ from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.dependencies import DEPENDENCY, unmet_condition
 from resolvers.errors import InvalidError
-from resolvers.paging import Order, Page, PageArguments, capped_count, read_page
+from resolvers.paging import Order, Page, PageArguments, Slice, capped_count, read_page
 from resolvers.workspaces import get_workspace
 
 TASK = table_of(Task).c
@@ -112,7 +112,7 @@ async def list_tasks(
     workspace_id: str | None = None,
     filter_: TaskFilter | None = None,
     order: TaskOrder = TaskOrder.POSITION_ASC,
-    page: PageArguments | None = None,
+    page: PageArguments | Slice | None = None,
 ) -> Page[Task]:
     """A page of the tasks of one workspace, or of all that the principal may see.
 

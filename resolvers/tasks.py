@@ -1,6 +1,6 @@
 """Tasks: create, look up, change, assign, label, archive, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from resolvers.task_access import (
     check_version,
     get_task,
 )
-from resolvers.task_board import enter_status
+from resolvers.task_board import enter_status, move_task
 from resolvers.task_fields import checked_fields, title_from
 from resolvers.task_runs import end_live_runs
 from resolvers.validation import UNSET, Unset
@@ -150,6 +150,31 @@ async def update_task(
     if not isinstance(archived, Unset):
         task = await _set_archived(ctx, task, archived=archived)
     return task
+
+
+@operation
+async def change_card(
+    ctx: Context,
+    *,
+    task_id: str,
+    column: Callable[[TaskStatus], TaskStatus] | None = None,
+    **fields: Any,
+) -> Task:
+    """Change fields of a task and its column, all of it or nothing.
+
+    Args:
+        ctx: needs ``write``; to or from QUEUED also ``execute``.
+        task_id: which.
+        column: the wanted status for the present one; the same status is no move.
+        fields: as of :func:`update_task`, set before the move.
+
+    Raises:
+        what :func:`update_task` and ``move_task`` raise.
+    """
+    task = await update_task(ctx, task_id=task_id, **fields)
+    if column is None:
+        return task
+    return await move_task(ctx, task_id=task_id, status=column(TaskStatus(task.status)))
 
 
 @operation

@@ -14,7 +14,7 @@ from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.events import Position
 from resolvers.loading import loader
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments, Slice, read_page
 from resolvers.task_queries import text_search, visible_workspaces
 from resolvers.workspace_fields import SLUG_LENGTH
 from resolvers.workspaces import WORKSPACE, get_workspace
@@ -60,7 +60,7 @@ async def list_workspaces(
     *,
     filter_: WorkspaceFilter | None = None,
     order: WorkspaceOrder = WorkspaceOrder.NAME_ASC,
-    page: PageArguments | None = None,
+    page: PageArguments | Slice | None = None,
 ) -> Page[Workspace]:
     """A page of the workspaces the principal may see.
 

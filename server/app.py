@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models.enums import RunStatus
 from resolvers.idempotency import release_dead_instance
 from server import pages
-from server.graphql import graphql_app, root_fields
+from server.graphql import graphql_app, make_turns, root_fields
 from server.health import health_routes
 from server.logs import RequestLog
 from server.metrics import make_metrics
 from server.observing import observer
+from server.rest import rest_app, rest_links
 from server.services import Server, open_server
 from server.settings import Settings
 from workers.supervision import supervised_workers
@@ -46,19 +47,22 @@ def create_app(settings: Settings) -> Starlette:
     are closed with a resumable reason, so that no client holds the process back.
     """
     metrics = make_metrics(settings, root_fields=root_fields(), statuses=list(RunStatus))
-    graphql = _Late()
+    graphql, rest = _Late(), _Late()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with open_server(settings, metrics) as server:
             app.state.server = server
             app.state.shut_down = server.hub.close
+            turns = make_turns(settings)
+            rest.app = rest_app(server, turns, nowhere=app.router.not_found)
             graphql.app = graphql_app(
                 settings,
                 server.services,
                 hub=server.hub,
                 authenticator=server.authenticator,
                 metrics=metrics,
+                turns=turns,
             )
             metrics.start()
             try:
@@ -75,19 +79,23 @@ def create_app(settings: Settings) -> Starlette:
                     server.hub.close()
             finally:
                 metrics.stop()
-                graphql.app = None
+                graphql.app = rest.app = None
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            *pages.routes(settings),
+            *pages.routes(settings, dialects=rest_links()),
             *health_routes(),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
+            Route("/compat/{path:path}", rest),
+            WebSocketRoute("/compat/{path:path}", rest),
         ],
         middleware=[Middleware(RequestLog, metrics=metrics)],
         exception_handlers={404: _not_found, 405: _not_allowed},
         lifespan=lifespan,
     )
+    app.router.default = rest  # the languages' original paths
+    return app
 
 
 async def _recover(server: Server) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
-from resolvers.authentication import authenticate, hash_secret
+from resolvers.authentication import authenticate, bearer_token, hash_secret
 from resolvers.context import Services
-from resolvers.errors import UnauthenticatedError
 from resolvers.principal import Principal
 from subscriptions.ports import principal_key
 
@@ -75,20 +74,6 @@ class Authenticator:
             for digest in stale:
                 del self._cache[digest]
             self._look_ups.clear()  # whose they are is not known yet
-
-
-def bearer_token(authorization: str | None) -> str | None:
-    """The token of an Authorization header's value; None when there is no such header.
-
-    Raises:
-        UnauthenticatedError: the header is not ``Bearer <token>``.
-    """
-    if authorization is None or not authorization.strip():
-        return None
-    scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise UnauthenticatedError("The Authorization header must be: Bearer <token>")
-    return token.strip()
 
 
 def token_of(headers: Headers) -> str | None:

@@ -20,12 +20,13 @@ from strawberry.extensions import SchemaExtension
 
 from compiler import CompiledSchema, Options
 from compiler.extensions import obstacle
+from resolvers.authentication import bearer_token
 from resolvers.context import Services
 from resolvers.errors import UnauthenticatedError
 from resolvers.principal import Principal
 from schema.context import GraphQLContext
 from schema.root import Mutation, Query, Subscription, schema_config
-from server.authentication import Authenticator, bearer_token, token_of
+from server.authentication import Authenticator, token_of
 from server.connections import Connection, LimitedWSHandler
 from server.direct import DirectGraphQL
 from server.limits.concurrency import ConcurrencyLimiter, ConcurrencyLimits
@@ -187,6 +188,25 @@ class GraphQLApp(LimitedGraphQL[Any, Any], DragomanGraphQL):
                 await connection.held.aclose()
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How much of the server one caller may use at a time, over whatever transport."""
+
+    requests: ConcurrencyLimiter
+    streams: ConcurrencyLimiter
+
+
+def make_turns(settings: Settings) -> Turns:
+    """The turns of a server with these settings."""
+    most_streams = TransportLimits().connections
+    return Turns(
+        ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations)),
+        ConcurrencyLimiter(
+            ConcurrencyLimits(running=settings.max_streams, waiting=0, total_running=most_streams)
+        ),
+    )
+
+
 @dataclass(slots=True)
 class ContextFactory:
     """Makes the contexts of requests, of WebSocket connections and of their operations."""
@@ -272,18 +292,16 @@ def graphql_app(
     hub: Hub,
     authenticator: Authenticator,
     metrics: Metrics,
+    turns: Turns,
 ) -> ASGIApp:
     """The ASGI application at ``/graphql``."""
     limits = TransportLimits(operations_per_connection=settings.max_subscriptions)
-    streams = ConcurrencyLimiter(
-        ConcurrencyLimits(running=settings.max_streams, waiting=0, total_running=limits.connections)
-    )
+    streams = turns.streams
     contexts = ContextFactory(services, hub, authenticator, streams)
     schema = build_schema(settings, metrics)
-    limiter = ConcurrencyLimiter(ConcurrencyLimits(running=settings.max_concurrent_operations))
     app = GraphQLApp(
         schema,
-        limiter=limiter,
+        limiter=turns.requests,
         stream_limiter=streams,
         principal_key=_principal_key,
         context_getter=contexts.of_request,
@@ -301,7 +319,7 @@ def graphql_app(
             executor=schema.compiled,
             known=authenticator.known,
             context=contexts.of_known,
-            limiter=limiter,
+            limiter=turns.requests,
             metrics=metrics,
             max_body_bytes=settings.max_body_bytes,
         )

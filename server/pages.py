@@ -1,4 +1,4 @@
-"""The pages a browser sees: ``/``, the query editor ``/graphiql``, and the files of both.
+"""The pages a browser sees: ``/``, the query editor, the REST documentation, and their files.
 
 Everything comes from ``server/assets``; a page loads nothing from another host, and its policy
 headers forbid it to. Files are addressed by their content, so browsers may keep them for ever.
@@ -29,6 +29,11 @@ _EDITOR_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# Swagger UI's icons are data: addresses, and its React sets styles of single elements.
+_REST_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; "
@@ -128,6 +133,22 @@ def editor_page(*, root: str, nonce: str) -> str:
     return _fill("graphiql.html", words)
 
 
+def rest_page(*, root: str, name: str, title: str) -> str:
+    """The documentation of a REST language; ``root`` as in ``first_page``."""
+    names = {
+        "css": "page.css",
+        "icon": "icon.svg",
+        "page": "rest-page.js",
+        "swagger": "swagger-ui-bundle.js",
+        "swagger_css": "swagger-ui.css",
+    }
+    words = {word: root + assets()[name].path for word, name in names.items()}
+    words["document"] = f"{root}/compat/{name}/openapi.json"
+    words["home"] = f"{root}/"
+    words["title"] = html.escape(title)
+    return _fill("rest.html", words)
+
+
 def routes(settings: Settings, *, dialects: Sequence[Link] = ()) -> list[BaseRoute]:
     """The routes of all pages. ``dialects`` are links to the documentation of the REST languages.
 
@@ -151,8 +172,19 @@ def routes(settings: Settings, *, dialects: Sequence[Link] = ()) -> list[BaseRou
         page = editor_page(root=_root(request), nonce=nonce)
         return HTMLResponse(page, headers=_page_headers(_EDITOR_POLICY.format(nonce=nonce)))
 
+    titles = {link.path: link.title for link in dialects}
+
+    async def show_rest_page(request: Request) -> Response:
+        name = request.path_params["name"]
+        title = titles.get(f"/compat/{name}/docs")
+        if title is None:
+            raise HTTPException(404)
+        page = rest_page(root=_root(request), name=name, title=title)
+        return HTMLResponse(page, headers=_page_headers(_REST_POLICY))
+
     pages: list[BaseRoute] = [
         Route("/", show_first_page),
+        Route("/compat/{name}/docs", show_rest_page),
         Route("/assets/{digest}/{name}", send_asset),
     ]
     if settings.graphiql:

@@ -95,6 +95,14 @@ class Settings(BaseSettings):
         "Origins of other sites whose pages may call this server from a browser, with commas. "
         "Default: only its own pages.",
     )
+    compat_root: Literal["viban", "viben", "toban", "claude_cli_web_ui", "posthog"] | None = (
+        _setting(
+            None,
+            "address",
+            "REST language of original paths that several languages have, when neither the "
+            "credential nor the method tells. Under /compat/<language>/ each is always served.",
+        )
+    )
 
     # Trust
     secret_keys: SecretList = _setting(
@@ -238,7 +246,7 @@ class Settings(BaseSettings):
         10.0, "operation", "Longest wait for open requests at shutdown, seconds.", le=_HOUR
     )
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "compat_root", mode="before")
     @classmethod
     def _small_letters(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value

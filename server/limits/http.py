@@ -205,7 +205,7 @@ class GraphQLGuard:
         except RequestRefusedError as refusal:
             await _refuse(refusal, scope, receive, send)
             return
-        except _ClientLeftError:
+        except ClientLeftError:
             return
         await self.app(scope, receive if body is None else _replay(body, receive), send)
 
@@ -270,7 +270,7 @@ def header_values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for header, value in scope["headers"] if header == name]
 
 
-class _ClientLeftError(Exception):
+class ClientLeftError(Exception):
     """The client went away before its body was complete: nobody is left to answer."""
 
 
@@ -289,13 +289,13 @@ async def _refuse(refusal: RequestRefusedError, scope: Scope, receive: Receive, 
             await send(message)
             return
         await send({**message, "more_body": True})
-        await _throw_away(receive)
+        await throw_away(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     await refusal.response()(scope, receive, send_then_drain)
 
 
-async def _throw_away(receive: Receive) -> None:
+async def throw_away(receive: Receive) -> None:
     """What is still being sent, within bounds."""
     thrown_away = 0
     with contextlib.suppress(TimeoutError):
@@ -313,7 +313,7 @@ async def _receive_body(receive: Receive, max_bytes: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _ClientLeftError
+            raise ClientLeftError
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
