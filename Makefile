@@ -45,7 +45,7 @@ test-long: install-dev ## fuzzing, chaos, real browsers and clients (at most 30 
 chaos: install-dev ## kill servers at random under load for SECONDS (300), on both databases
 	DRAGOMAN_TEST_CHAOS_SECONDS=$(SECONDS) $(BIN)/pytest -q -s -m long --timeout 0 tests/chaos
 
-bench: install-dev ## measure this machine (results: benchmarks/)
+bench: install-dev ## measure this machine beside its peers; writes docs/performance.md (a quarter of an hour)
 	$(BIN)/python -m benchmarks
 
 check: install-dev ## lint, types, import contracts

@@ -1,29 +1,23 @@
 # ruff: noqa: A002, ARG002 — resolvers take what a schema gives them
 """The compiler alone: a board page of 100 tasks, plain `schema.execute` against compiled.
 
-    python benchmarks/compiler.py [--rounds 30]
-
 No database and no HTTP: what differs is the executor. Both are measured in the same process in
 alternating slices; the ratio is the median over the slices. Answers are compared first.
 """
 
-import argparse
 import asyncio
 import statistics
-import sys
 import time
 from datetime import UTC, datetime
 from enum import Enum
-from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import orjson
 import strawberry
 from strawberry.dataloader import DataLoader
 from strawberry.extensions import ParserCache, ValidationCache
 
+from benchmarks.report import Section
 from compiler import BATCH, CompiledExecutor, Options, selection_of
 
 T = TypeVar("T")
@@ -250,7 +244,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 } | {"one task": (ONE % (RELATIONS, FIELDS), {"id": "5"})}
 
 
-async def measure(rounds: int) -> None:
+async def measure(rounds: int) -> list[list[str]]:
+    """One row per case: milliseconds plain, compiled, and their ratio."""
+    rows = []
     schema = strawberry.Schema(Query, extensions=[ParserCache, ValidationCache])
     declared = Options(compatible=frozenset([ParserCache, ValidationCache]))
     executor = CompiledExecutor(strawberry.Schema(Query), options=declared)
@@ -280,14 +276,14 @@ async def measure(rounds: int) -> None:
         ratio = statistics.median(
             one / two for one, two in zip(times["plain"], times["compiled"], strict=True)
         )
-        print(f"{name:40} plain {before:7.3f} ms  compiled {after:6.3f} ms  ratio {ratio:5.1f}")
+        rows.append([name, f"{before:.3f}", f"{after:.3f}", f"{ratio:.1f} x"])
+    return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
-    asyncio.run(measure(parser.parse_args().rounds))
-
-
-if __name__ == "__main__":
-    main()
+def section(*, quick: bool) -> Section:
+    """The cases as a part of the report."""
+    return Section(
+        "The compiler alone: no database, no HTTP",
+        ["document", "schema.execute, ms", "compiled, ms", "better by"],
+        asyncio.run(measure(5 if quick else 30)),
+    )

@@ -1,6 +1,5 @@
 """Time to ready and idle memory of a real server, and what a supervisor of a run costs.
 
-``python -m benchmarks.startup [STARTS]`` prints the figures; nothing else should run meanwhile.
 PSS is a process' own memory and its share of what it has in common with others.
 """
 
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from benchmarks.report import Section
 from tests.support.board import create_board, make_repository
 from tests.support.clients import HttpClient
 from tests.support.server import RunningServer, a_server
@@ -97,21 +97,20 @@ def measure(folder: Path, *, starts: int = 3) -> Figures:
         return Figures(first, later, imports, idle, supervisor)
 
 
-def main() -> None:
-    """Print the figures of this machine."""
-    starts = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def section(*, quick: bool) -> Section:
+    """The figures of this machine as a part of the report."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), starts=starts)
+        figures = measure(Path(folder), starts=2 if quick else 5)
     later = figures.later_starts
-    print(f"first start (migrates, makes owner)  {figures.first_start:6.2f} s")
-    print(f"later starts, median / worst         {statistics.median(later):6.2f} s", end="")
-    print(f" / {max(later):.2f} s")
-    print(f"imports of the libraries alone       {figures.imports:6.2f} s")
-    print(f"idle server, PSS / RSS               {figures.server.pss:6.1f} MiB", end="")
-    print(f" / {figures.server.rss:.1f} MiB")
-    print(f"supervisor of a run, PSS / RSS       {figures.supervisor.pss:6.1f} MiB", end="")
-    print(f" / {figures.supervisor.rss:.1f} MiB")
-
-
-if __name__ == "__main__":
-    main()
+    rows = [
+        ["first start (migrates, makes owner), s", f"{figures.first_start:.2f}"],
+        ["later starts, median, s", f"{statistics.median(later):.2f}"],
+        ["later starts, worst, s", f"{max(later):.2f}"],
+        ["imports of the libraries alone, s", f"{figures.imports:.2f}"],
+        ["idle server, PSS / RSS, MiB", f"{figures.server.pss:.1f} / {figures.server.rss:.1f}"],
+        [
+            "supervisor of a run, PSS / RSS, MiB",
+            f"{figures.supervisor.pss:.1f} / {figures.supervisor.rss:.1f}",
+        ],
+    ]
+    return Section("Time to ready and memory", ["what", "found"], rows)
