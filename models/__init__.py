@@ -2,18 +2,12 @@
 
 from models.agent import Agent, AgentProgress
 from models.base import Record, metadata, new_id, new_public_id, table_of, utcnow
-from models.event import (
-    SITE_STREAM,
-    Delivery,
-    Event,
-    EventStream,
-    IdempotencyRecord,
-    Webhook,
-)
+from models.event import SITE_STREAM, Event, EventStream, IdempotencyRecord
 from models.run import Run, RunOutput
 from models.story import Sprint, Story
 from models.task import Task, TaskContext, TaskDependency
 from models.user import ApiKey, LoginThrottle, Membership, User
+from models.webhook import Delivery, Webhook
 from models.workspace import Counter, Repository, TaskTotal, Workspace
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The event log, the webhooks that read it, and the record of idempotent requests."""
+"""The event log, and the record of idempotent requests."""
 
 from datetime import datetime
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from models.base import Id, Json, new_id
-from models.enums import DeliveryStatus
+from models.base import Id, Json
 
 SITE_STREAM = "site"
 """The stream of events that belong to no workspace."""
@@ -45,49 +44,6 @@ class Event(SQLModel, table=True):
     actor_name: str | None = Field(default=None, max_length=100)
     payload: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
     at: datetime
-
-
-class Webhook(SQLModel, table=True):
-    """Where events of a workspace are delivered to."""
-
-    __tablename__ = "webhook"
-
-    id: str = Field(default_factory=new_id, primary_key=True, sa_type=Id)
-    workspace_id: str | None = Field(
-        default=None, sa_type=Id, foreign_key="workspace.id", ondelete="CASCADE", index=True
-    )
-    dialect: str | None = Field(default=None, max_length=20)
-    url: str = Field(max_length=2048)
-    description: str = Field(default="", max_length=500)
-    event_types: list[str] = Field(default_factory=list, sa_type=Json)
-    secrets_encrypted: list[str] = Field(default_factory=list, sa_type=Json)
-    is_active: bool = True
-    disabled_reason: str | None = Field(default=None, max_length=200)
-    delivered_seq: int = Field(default=0, sa_type=sa.BigInteger)
-    created_by: str | None = Field(default=None, sa_type=Id)
-    created_at: datetime
-    updated_at: datetime
-    version: int = 1
-
-
-class Delivery(SQLModel, table=True):
-    """One event on its way to one webhook, with its attempts."""
-
-    __tablename__ = "delivery"
-    __table_args__ = (
-        sa.UniqueConstraint("webhook_id", "stream_id", "seq"),
-        sa.Index("ix_delivery_due", "status", "next_attempt_at"),
-    )
-
-    id: str = Field(default_factory=new_id, primary_key=True, sa_type=Id)
-    webhook_id: str = Field(sa_type=Id, foreign_key="webhook.id", ondelete="CASCADE")
-    stream_id: str = Field(sa_type=Id)
-    seq: int = Field(sa_type=sa.BigInteger)
-    status: str = Field(default=DeliveryStatus.PENDING, max_length=10)
-    attempts: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
-    next_attempt_at: datetime | None = None
-    delivered_at: datetime | None = None
-    created_at: datetime
 
 
 class IdempotencyRecord(SQLModel, table=True):

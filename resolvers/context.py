@@ -1,7 +1,7 @@
 """The context of one request: who asks, through which transaction or snapshot, with what help."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,11 +22,13 @@ from resolvers.errors import (
 )
 from resolvers.events import PendingEvent, Position, append_events, snapshot
 from resolvers.ports import (
+    AnywhereButNobody,
     Clock,
     Dispatcher,
     ExecutorProbe,
     Git,
     Limits,
+    Outbound,
     Passwords,
     SecretBox,
     Trust,
@@ -34,6 +36,7 @@ from resolvers.ports import (
 )
 from resolvers.principal import ROLE_PERMISSIONS, Principal
 from resolvers.totals import TaskTotals
+from resolvers.webhook_formats import WebhookFormat
 
 if TYPE_CHECKING:
     from resolvers.idempotency import IdempotentRequest
@@ -55,6 +58,9 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     trust: Trust = field(default_factory=Trust)
     probe: ExecutorProbe | None = None
+    outbound: Outbound = field(default_factory=AnywhereButNobody)
+    webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
+    """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""
     instance: str = "server"
     on_events: Callable[[int], None] | None = None
     """Told how many events each commit added, for metrics."""

@@ -31,6 +31,8 @@ NEVER_IN_SNAPSHOTS = frozenset(
         "preferences",
     }
 )
+NEVER_OF = {"Webhook": frozenset({"url"})}
+"""The same by model: a webhook's address often is a secret, and every member reads events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ def snapshot(record: SQLModel | Record) -> dict[str, Any]:
     assert isinstance(record, Record)  # noqa: S101  # records are typed as their models
     kept: dict[str, Any] = {}
     truncated: list[str] = []
+    never = NEVER_IN_SNAPSHOTS | NEVER_OF.get(type(record).__name__, frozenset())
     for name in record._columns:  # noqa: SLF001  # the record's own column list
         value = getattr(record, name)
-        if value is None or name in NEVER_IN_SNAPSHOTS:
+        if value is None or name in never:
             continue
         bounded = _bounded(value)
         if bounded is not value and not isinstance(value, datetime | date):

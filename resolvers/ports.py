@@ -134,6 +134,48 @@ class Git(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OutboundAnswer:
+    """How a request to somebody else's server ended.
+
+    ``status`` is None where there was no answer; ``error`` says why in a few words. ``excerpt``
+    is the beginning of the answer's body; ``retry_after`` is in seconds, as the answer asked.
+    """
+
+    status: int | None
+    seconds: float
+    error: str | None = None
+    excerpt: bytes = b""
+    retry_after: float | None = None
+
+
+class Outbound(Protocol):
+    """Requests to addresses that users chose: never to this machine or its network."""
+
+    async def refusal(self, url: str, /) -> str | None:
+        """Why requests to this address are refused; None when they are not, or cannot be known."""
+
+    async def post(
+        self, url: str, /, *, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> OutboundAnswer:
+        """One POST without redirects, within so many seconds in all. Never raises."""
+
+
+class AnywhereButNobody:
+    """The outside of a program that makes no requests: nothing is refused, nothing is sent."""
+
+    async def refusal(self, _url: str, /) -> str | None:
+        """Nothing is refused."""
+        return None
+
+    async def post(
+        self, _url: str, /, *, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> OutboundAnswer:
+        """Nothing is sent."""
+        del headers, body, seconds
+        return OutboundAnswer(None, 0.0, "this program makes no requests")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How large and how many; sizes are characters unless named otherwise."""
 
@@ -160,6 +202,7 @@ class Limits:
     workspaces: int = 10_000
     keys_per_user: int = 100
     queued_runs: int = 10_000
+    webhooks_per_workspace: int = 50
     diff_bytes: int = 1_048_576
 
 

@@ -63,8 +63,13 @@ async def _prune_batch(ctx: Context, *, stream_id: str, before: object) -> int:
 async def _undelivered(ctx: Context, stream_id: str) -> int | None:
     """The last event before the first one that is still to be delivered."""
     first = await ctx.transaction.scalar(
-        sa.select(sa.func.min(DELIVERY.seq)).where(
-            DELIVERY.stream_id == stream_id, DELIVERY.status == DeliveryStatus.PENDING
+        sa.select(sa.func.min(DELIVERY.seq))
+        .join(table_of(Webhook), WEBHOOK.id == DELIVERY.webhook_id)
+        .where(
+            WEBHOOK.workspace_id == stream_id,
+            WEBHOOK.is_active.is_(True),
+            DELIVERY.stream_id == stream_id,
+            DELIVERY.status == DeliveryStatus.PENDING,
         )
     )
     return None if first is None else int(first) - 1
@@ -73,7 +78,7 @@ async def _undelivered(ctx: Context, stream_id: str) -> int | None:
 async def _unread(ctx: Context, stream_id: str) -> int | None:
     """How far the slowest active webhook has read the log."""
     found = await ctx.transaction.scalar(
-        sa.select(sa.func.min(WEBHOOK.delivered_seq)).where(
+        sa.select(sa.func.min(WEBHOOK.read_seq)).where(
             WEBHOOK.workspace_id == stream_id, WEBHOOK.is_active.is_(True)
         )
     )

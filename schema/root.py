@@ -33,13 +33,16 @@ from schema.planning_mutations import (
 from schema.subscription import Subscription
 from schema.task_mutations import TaskMutation, TaskQuery
 from schema.user_mutations import UserMutation, UserQuery
+from schema.webhook_mutations import WebhookMutation, WebhookQuery
 from schema.workspace_mutations import WorkspaceMutation, WorkspaceQuery
 
 __all__ = ["Mutation", "Query", "Subscription", "build_schema", "enums", "schema_config"]
 
 
 @strawberry.type(description="Reading. Lists are pages of at most 100 items.")
-class Query(WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, AgentQuery):
+class Query(
+    WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, AgentQuery, WebhookQuery
+):
     """All root fields for reading."""
 
     @strawberry.field(description="What happened in a workspace or on the site.", metadata=PAGED)
@@ -117,6 +120,7 @@ class Mutation(
     SprintMutation,
     AgentMutation,
     BulkMutation,
+    WebhookMutation,
 ):
     """All root fields for changing."""
 

@@ -70,6 +70,7 @@ def create_app(settings: Settings) -> Starlette:
                 async with supervised_workers(
                     server.services,
                     server.dispatcher,
+                    server.deliverer,
                     event_retention=settings.event_retention,
                     observe=None if settings.metrics_port == 0 else observer(server, metrics),
                 ):

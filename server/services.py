@@ -21,6 +21,7 @@ from runner.probe import Prober
 from runner.prompts import PromptMaker
 from server.authentication import Authenticator
 from server.metrics import Metrics
+from server.outbound import OutboundHttp
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
 from server.setting_values import ExecutorCommand
@@ -30,6 +31,7 @@ from subscriptions.hub import Hub
 from subscriptions.log import DatabaseLog
 from subscriptions.wakeups import WakeUps
 from workers.dispatch import RunDispatcher
+from workers.webhooks import WebhookDeliverer
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Server:
     wakeups: WakeUps
     authenticator: Authenticator
     dispatcher: RunDispatcher
+    deliverer: WebhookDeliverer
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_ready: bool = False
 
@@ -185,6 +188,8 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         stack.push_async_callback(broadcast.disconnect)
         wakeups = WakeUps(broadcast, listeners=[hub.wake])
         dispatcher = RunDispatcher(make_runner_settings(settings), sole=settings.uses_sqlite)
+        outbound = OutboundHttp(allow_local=settings.webhook_allow_loopback)
+        stack.push_async_callback(outbound.aclose)
         services = Services(
             database=database,
             wakeups=wakeups,
@@ -196,12 +201,14 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             limits=make_limits(settings),
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),
+            outbound=outbound,
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             on_events=metrics.events_appended,
         )
         authenticator = Authenticator(services)
         wakeups.add_listener(authenticator.forget)
+        deliverer = WebhookDeliverer(sole=settings.uses_sqlite)
+        wakeups.add_listener(deliverer.wake)
         await wakeups.start()
         stack.push_async_callback(wakeups.stop)
-        server = Server(settings, services, hub, wakeups, authenticator, dispatcher)
-        yield server
+        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer)

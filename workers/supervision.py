@@ -14,7 +14,9 @@ from resolvers.errors import UnavailableError
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
 from resolvers.retention import prune_events
+from resolvers.webhook_history import drop_old_deliveries
 from workers.dispatch import RunDispatcher
+from workers.webhooks import WebhookDeliverer
 
 log = structlog.get_logger("dragoman.workers")
 
@@ -27,11 +29,12 @@ SWEEP_SECONDS = 60.0
 async def supervised_workers(
     services: Services,
     dispatcher: RunDispatcher,
+    deliverer: WebhookDeliverer,
     *,
     event_retention: float = 0.0,
     observe: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
-    """Run the dispatcher, the sweeps and ``observe`` (for metrics) for the length of the block.
+    """Run dispatcher, deliverer, sweeps and ``observe`` (for metrics) for the length of the block.
 
     Events older than ``event_retention`` seconds are forgotten; 0 keeps them all.
 
@@ -39,6 +42,7 @@ async def supervised_workers(
     """
     workers: dict[str, Callable[[], Awaitable[None]]] = {
         "dispatch": lambda: dispatcher.run_for_ever(services),
+        "webhooks": lambda: deliverer.run_for_ever(services),
         "sweep": lambda: _sweep_for_ever(services, event_retention),
     }
     if observe is not None:
@@ -78,6 +82,7 @@ async def _sweep_for_ever(services: Services, event_retention: float) -> None:
         await sweep_stalled_agents(system)
         await purge_agent_progress(system)
         await drop_expired_requests(system)
+        await drop_old_deliveries(system)
         if event_retention:
             await prune_events(system, older_than=timedelta(seconds=event_retention))
         await asyncio.sleep(SWEEP_SECONDS)

@@ -66,7 +66,7 @@ async def test_what_a_webhook_waits_for_stays(
             Webhook,
             workspace_id=stream_id,
             url="https://example.org/",
-            delivered_seq=8,
+            read_seq=8,
             created_at=now,
             updated_at=now,
         )

@@ -35,7 +35,7 @@ UPDATE = "DRAGOMAN_TEST_UPDATE"
 NULLABLE_ROOTS = {
     # A look-up by id (slug, number): null when there is none the caller may see.
     "Query.agent", "Query.node", "Query.run", "Query.sprint", "Query.story", "Query.task",
-    "Query.user", "Query.workspace",
+    "Query.user", "Query.webhook", "Query.workspace",
     # Null where there is none: no token, no branch to compare, no sprint planned.
     "Query.viewer", "Query.taskDiff", "Query.currentSprint",
 }  # fmt: skip
@@ -58,6 +58,8 @@ BOUNDED_BY: dict[str, str] = {
     "SearchResult.stories": "first of search",
     "SearchResult.tasks": "first of search",
     "SearchResult.workspaces": "first of search",
+    "Webhook.eventTypes": "100 names when they are set",
+    "WebhookDelivery.attempts": "the last 20",
     "Task.contextEntries": "500 entries of a task",
     "Task.dependencies": "100 when they are set",
     "Task.dependents": "100 for each task of a page",

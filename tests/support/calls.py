@@ -130,6 +130,16 @@ async def _move(tenant: Tenant) -> Variables:
     }
 
 
+async def _create_webhook(tenant: Tenant) -> Variables:
+    await tenant.webhook()  # of many, old ones make room
+    wanted = {"url": "https://9.9.9.9/hook", "eventTypes": ["task.created"]}
+    return {"input": {"workspaceId": tenant.id, **wanted, "description": tenant.text()}}
+
+
+async def _redeliver(tenant: Tenant) -> Variables:
+    return {"deliveryId": await tenant.delivery()}
+
+
 def _agent_name(tenant: Tenant) -> str:
     assert tenant.agent is not None
     return tenant.agent.name
@@ -255,6 +265,13 @@ CALLS: dict[str, Call] = {
     ),
     "Mutation.removeContextEntries": _remove_context,
     "Mutation.bulkUpdateTasks": _bulk,
+    "Query.webhook": _known("webhook"),
+    "Query.webhooks": _constant(lambda t: {"workspaceId": t.id}),
+    "Mutation.createWebhook": _create_webhook,
+    "Mutation.updateWebhook": _input_with("id", Tenant.webhook, description="changed"),
+    "Mutation.deleteWebhook": _new(Tenant.webhook),
+    "Mutation.rotateWebhookSecret": _new(Tenant.webhook, overlapSeconds=60),
+    "Mutation.redeliver": _redeliver,
     "Subscription.events": _constant(lambda t: {"workspaceId": t.id, "after": "EARLIEST"}),
     "Subscription.events:site": _constant(lambda _: {"after": "EARLIEST"}),
     "Subscription.task": _constant(lambda t: {"id": t.ids["task"], "after": "EARLIEST"}),

@@ -24,6 +24,7 @@ from resolvers import (
     task_context,
     tokens,
     users,
+    webhooks,
     workspaces,
 )
 from resolvers import members as membership
@@ -32,15 +33,18 @@ from resolvers import tasks as board
 from resolvers.context import Context
 from resolvers.keys import CreatedKey
 from resolvers.operation import operation
+from resolvers.ports import OutboundAnswer
 from resolvers.principal import Principal
 from resolvers.task_board import move_task
 from resolvers.tasks import NewDependency
+from resolvers.webhook_deliveries import claim_deliveries, plan_deliveries, settle_delivery
 from tests.support.inside import Inside
 
 ROLES = (Role.VIEWER, Role.DEVELOPER, Role.MANAGER, Role.ADMIN)
 PASSWORD = "correct horse battery"
 _BRANCH = "work"
 _REPOSITORIES = 60
+_WEBHOOKS = 40
 
 
 @dataclass(slots=True)
@@ -70,6 +74,7 @@ class Tenant:
         "agent", "agent key", "progress", "workspace", "story", "sprint",
         "task", "task waited for", "task archived", "task deleted", "task in review",
         "context entry", "run queued", "run failed", "run finished", "repository",
+        "webhook", "delivery",
     )  # fmt: skip
     """The keys of ``ids``."""
 
@@ -133,6 +138,31 @@ class Tenant:
             self.owner, workspace_id=self.id, name=self.word("repo"), description=self.text()
         )
         return made.id
+
+    async def webhook(self) -> str:
+        """A webhook; of many, old ones make room."""
+        known = (await webhooks.list_webhooks(self.owner, workspace_id=self.id)).nodes
+        for old in known[:20] if len(known) > _WEBHOOKS else []:
+            if old.id != self.ids["webhook"]:
+                await webhooks.delete_webhook(self.owner, webhook_id=old.id)
+        shown = await webhooks.create_webhook(
+            self.owner,
+            workspace_id=self.id,
+            url=f"https://9.9.9.9/{self.word('hook')}",
+            event_types=["task.*"],
+            description=self.text(),
+        )
+        return shown.webhook.id
+
+    async def delivery(self) -> str:
+        """A delivery that was accepted, of a webhook of its own."""
+        webhook, system = await self.webhook(), self.inside.system()
+        await self.task()
+        await plan_deliveries(system, webhook_ids=[webhook])
+        (claimed,) = await claim_deliveries(system, webhook_ids=[webhook], maximum=1)
+        answer = OutboundAnswer(200, 0.1, excerpt=self.text("answer").encode())
+        await settle_delivery(system, claimed=claimed, answer=answer)
+        return claimed.delivery.id
 
     async def new_user(self, **fields: Any) -> User:
         """A user who is nobody's member."""
@@ -364,4 +394,6 @@ async def _add_work(tenant: Tenant) -> None:
         "run failed": await tenant.failed_run(),
         "run finished": await tenant.finished_run(),
         "repository": await tenant.new_repository(),
+        "webhook": await tenant.webhook(),
+        "delivery": await tenant.delivery(),
     }
