@@ -28,7 +28,7 @@ EVENT = table_of(Event).c
 STREAM = table_of(EventStream).c
 WORKSPACE = table_of(Workspace).c
 
-LEASE = timedelta(seconds=90)
+LEASE = timedelta(seconds=45)
 """Longer than any attempt takes; a dead server's deliveries are taken over after it."""
 HEAD_START = timedelta(seconds=1)
 """How long a first attempt that is under way keeps the next one waiting, for the order."""

@@ -253,15 +253,16 @@ async def _settings(report: Report, settings: Settings) -> None:
         report.fact(variable, value)
     if not different:
         report.fact("all", "as by default")
-    for name, why in UNUSED.items():
-        if name in settings.model_fields_set:
+    for name, why in DARING.items():
+        if getattr(settings, name):
             report.warn(variable_of(name), why)
 
 
-UNUSED = {
-    "webhook_allow_loopback": "has no effect yet: this version delivers no webhooks",
+DARING = {
+    "webhook_allow_loopback": "anybody who may write in a workspace can reach this machine's and "
+    "private networks' services with webhooks",
 }
-"""Settings that are read and checked, and that nothing obeys in this version."""
+"""Settings that open something when they are set, and what."""
 
 
 _CHECKS: dict[str, Callable[[Report, Settings], Awaitable[None]]] = {
