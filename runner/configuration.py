@@ -9,7 +9,7 @@ from runner.board_git import SERVER_IDENTITY
 from runner.executors.base import Executor
 from runner.executors.custom import CustomExecutor
 from runner.executors.native import NativeSettings, Permissions
-from runner.executors.registry import make_native
+from runner.executors.registry import Protocol, make_built_in
 from runner.prompts import PromptMaker
 
 
@@ -18,7 +18,8 @@ class ExecutorSettings:
     """How one executor is started; ``pass_env`` names variables of the server that it gets too.
 
     With ``argv`` it is that command, whatever its name. Without, it is the built-in adapter of its
-    name, with ``program``, ``args``, ``model`` and ``permissions`` in place of the usual ones.
+    name, with ``program``, ``args``, ``model``, ``permissions`` and ``protocol`` in place of the
+    usual ones.
     """
 
     argv: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class ExecutorSettings:
     args: tuple[str, ...] = ()
     model: str | None = None
     permissions: Permissions = Permissions.EDITS
+    protocol: Protocol | None = None
 
     def make(self, name: str) -> Executor:
         """The adapter under this name. Raises ExecutorSettingsError."""
@@ -41,7 +43,7 @@ class ExecutorSettings:
             env=self.env,
             passed=self.pass_env,
         )
-        return make_native(name, native)
+        return make_built_in(name, native, protocol=self.protocol)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_RECORD_BYTES = 4 << 20
+ORDERS_FILE = "orders.jsonl"
 
 
 class RunFolderError(Exception):
@@ -48,6 +49,11 @@ class RunFolder:
     def files(self) -> Path:
         """Folder of the files that the executor asked for, such as the prompt."""
         return self.path / "files"
+
+    @property
+    def orders(self) -> Path:
+        """What the server tells the process beside the agent; see ``runner.beside.orders``."""
+        return self.files / ORDERS_FILE
 
     @property
     def stdout(self) -> Path:

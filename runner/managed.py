@@ -41,7 +41,7 @@ from runner.executors.base import (
     RunSpec,
 )
 from runner.executors.claude_code import INSTRUCTIONS_FILE
-from runner.executors.native import NativeExecutor
+from runner.executors.registry import find_agent
 from runner.folder import (
     Limits,
     RunFolder,
@@ -173,7 +173,8 @@ class ManagedRun:
         """
         configured = self.settings.executors[self.claimed.run.executor]
         if await asyncio.to_thread(find_program, executor.program, configured) is None:
-            hint = executor.install_hint if isinstance(executor, NativeExecutor) else None
+            agent = find_agent(executor)
+            hint = agent.install_hint if agent else None
             raise LaunchRefusedError(missing_text(executor.program, hint))
 
     async def _prepare(self) -> Workplace | None:

@@ -20,8 +20,8 @@ from runner.environment import (
     build_environment,
 )
 from runner.executors.base import ExecutorSettingsError
-from runner.executors.native import Credentials, NativeExecutor
-from runner.executors.registry import ADAPTERS, why_unavailable
+from runner.executors.native import Credentials
+from runner.executors.registry import ADAPTERS, find_agent, why_unavailable
 
 VERSION_SECONDS = 10.0
 _VERSION_BYTES = 4096
@@ -78,7 +78,7 @@ async def probe_executor(
         executor = settings.make(name)
     except ExecutorSettingsError as error:
         return ProbeResult(installed=False, reason=str(error))
-    native = executor if isinstance(executor, NativeExecutor) else None
+    native = find_agent(executor)
     path = await asyncio.to_thread(find_program, executor.program, settings)
     if path is None:
         hint = native.install_hint if native else None

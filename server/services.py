@@ -90,6 +90,7 @@ def make_executor_settings(command: ExecutorCommand) -> ExecutorSettings:
         args=command.args,
         model=command.model,
         permissions=Permissions(command.permissions),
+        protocol=command.protocol,
     )
 
 

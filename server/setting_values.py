@@ -204,9 +204,13 @@ class ExecutorCommand(BaseModel):
     model: str | None = Field(
         default=None, min_length=1, max_length=100, description="model of runs that name none"
     )
-    permissions: Literal["edits", "full"] = Field(
+    permissions: Literal["edits", "ask", "full"] = Field(
         default="edits",
-        description="edits: read and change files; full: all that the server's user may do",
+        description="edits: read and change files; ask: that, and somebody decides on the rest; "
+        "full: all that the server's user may do",
+    )
+    protocol: Literal["native", "acp"] | None = Field(
+        default=None, description="acp: over the Agent Client Protocol; usually the agent's own"
     )
     env: dict[str, SecretStr] = Field(
         default_factory=dict, description="variables the program gets besides the allow-list"
@@ -217,7 +221,7 @@ class ExecutorCommand(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "ExecutorCommand":
-        natives = {"program", "args", "model", "permissions"} & self.model_fields_set
+        natives = {"program", "args", "model", "permissions", "protocol"} & self.model_fields_set
         if self.argv is not None and natives:
             raise ValueError(f"argv says everything; {min(natives)} is for built-in ones")
         if any("\0" in word for word in (*(self.argv or ()), *self.args, self.program or "")):

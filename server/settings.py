@@ -183,7 +183,8 @@ class Settings(BaseSettings):
         {},
         "runs",
         'Executors by name. Built-in ones, each member optional: {"CLAUDE_CODE": {"program": '
-        '"claude", "args": [], "model": "m", "permissions": "edits" or "full", "env": {"KEY": '
+        '"claude", "args": [], "model": "m", "permissions": "edits", "ask" or '
+        '"full", "protocol": "native" or "acp", "env": {"KEY": '
         '"value"}, "pass_env": ["NAME"]}}; commands: {"NAME": {"argv": ["program", '
         '"{prompt_file}"]}}.',
     )

@@ -59,12 +59,14 @@ class Launch:
     """How to start the agent: no shell, ``env`` on top of the common environment.
 
     ``stdin_text`` is its whole standard input (None: empty). ``files`` maps names to contents.
+    ``interactive``: it reads ``runner.beside.orders``, so it can be answered and told more.
     """
 
     argv: tuple[str, ...]
     stdin_text: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    interactive: bool = False
 
 
 class Verdict(StrEnum):

@@ -6,7 +6,8 @@ only MCP servers of the command line are started. That also drops the project's 
 therefore handed over as text.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from runner.executors.base import (
@@ -18,7 +19,7 @@ from runner.executors.base import (
     RunSpec,
     Verdict,
 )
-from runner.executors.native import Credentials, NativeExecutor, session_of
+from runner.executors.native import Credentials, NativeExecutor, Permissions, session_of
 from runner.executors.reading import (
     Events,
     count_of,
@@ -58,6 +59,29 @@ class ClaudeCodeExecutor(NativeExecutor):
         ),
         files=(("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json"),),
     )
+
+    default_acp_program: ClassVar[str | None] = "claude-agent-acp"
+    acp_modes: ClassVar[Mapping[Permissions, str]] = {
+        Permissions.EDITS: "acceptEdits",
+        Permissions.ASK: "acceptEdits",
+        Permissions.FULL: "bypassPermissions",
+    }
+
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """The adapter program of claude for the Agent Client Protocol.
+
+        Raises:
+            LaunchRefusedError: it reads the repository's settings, which could run programs.
+        """
+        theirs = sorted(spec.entries & {".claude", ".mcp.json"})
+        if theirs and not self.is_free:
+            raise LaunchRefusedError(
+                f"The repository brings {', '.join(theirs)}, and {self.acp_program} starts what "
+                "they name without a question. Remove them from the branch, or use the protocol "
+                f"native for {self.name}"
+            )
+        command = self.launch(spec, env=_ENVIRONMENT)
+        return replace(command, argv=(self.acp_program, *self.settings.args))
 
     def build(self, spec: RunSpec) -> Launch:
         """A new session under the server's id, or a resumed one.

@@ -9,11 +9,12 @@ where it was made: a folder per run would lose it. What this server needs beside
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from runner.executors.base import NOTHING, Facts, Launch, Parsed, RunSpec, Verdict
-from runner.executors.native import Credentials, NativeExecutor, session_of
+from runner.executors.native import Credentials, NativeExecutor, Permissions, session_of
 from runner.executors.reading import (
     Events,
     count_of,
@@ -49,6 +50,17 @@ class CodexExecutor(NativeExecutor):
         variables=("CODEX_API_KEY", "OPENAI_API_KEY"),
         files=(("CODEX_HOME", ".codex", "auth.json"),),
     )
+
+    default_acp_program: ClassVar[str | None] = "codex-acp"
+    acp_modes: ClassVar[Mapping[Permissions, str]] = {
+        Permissions.EDITS: "auto",
+        Permissions.ASK: "auto",
+        Permissions.FULL: "full-access",
+    }
+
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """The adapter program of codex for the Agent Client Protocol."""
+        return replace(self.launch(spec), argv=(self.acp_program, *self.settings.args))
 
     def build(self, spec: RunSpec) -> Launch:
         """A new thread, or a resumed or forked one; options stand before ``resume``."""

@@ -48,6 +48,10 @@ class CursorExecutor(NativeExecutor):
             *self.settings.args,
         )
 
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """The same, speaking the Agent Client Protocol."""
+        return self.launch(spec, *self.model_option(spec), "acp", *self.settings.args)
+
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""
         session = Facts(session_id=find_session_id(value, "session_id"))

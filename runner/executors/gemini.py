@@ -52,6 +52,8 @@ class GeminiExecutor(NativeExecutor):
         files=(("GEMINI_CLI_HOME", ".gemini", "oauth_creds.json"),),
     )
 
+    acp_auth: ClassVar[str | None] = "gemini-api-key"
+
     def build(self, spec: RunSpec) -> Launch:
         """A new session under the server's id, or a resumed one."""
         resumed = session_of(spec)
@@ -68,6 +70,27 @@ class GeminiExecutor(NativeExecutor):
             *self.settings.args,
             env={"GEMINI_TELEMETRY_ENABLED": "false", **self._pinned()},
         )
+
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """The same, speaking the Agent Client Protocol; it then names the files it changes."""
+        return self.launch(
+            spec,
+            "--acp",
+            f"--approval-mode={self._mode(spec)}",
+            "--skip-trust",
+            *self.model_option(spec),
+            *self.settings.args,
+            env={"GEMINI_TELEMETRY_ENABLED": "false", **self._pinned()},
+        )
+
+    def acp_while_exists(self, spec: RunSpec) -> str | None:
+        """A session is lost when it is loaded in the minute it was begun in.
+
+        Version 0.61 then begins a file anew before it reads it: its name ends with the minute.
+        """
+        if spec.resume_session is None:
+            return None
+        return f".gemini/tmp/*/chats/session-%Y-%m-%dT%H-%M-{spec.resume_session[:8]}*"
 
     def _pinned(self) -> dict[str, str]:
         passed = self.settings.passed

@@ -39,10 +39,12 @@ class Permissions(StrEnum):
     """What an unattended agent may do.
 
     ``EDITS``: read and change files; shell commands only where the agent itself confines them
-    (codex does), else they are refused. ``FULL``: everything the server's user may do.
+    (codex does), else they are refused. ``ASK``: as ``EDITS``, but what would be refused is asked.
+    ``FULL``: everything the server's user may do.
     """
 
     EDITS = "edits"
+    ASK = "ask"
     FULL = "full"
 
 
@@ -80,6 +82,14 @@ class NativeExecutor(ABC):
     default_program: ClassVar[str]
     credentials: ClassVar[Credentials]
     install_hint: ClassVar[str]
+    can_ask: ClassVar[bool] = False
+    """Whether its native protocol lets people answer its questions."""
+    default_acp_program: ClassVar[str | None] = None
+    """The program that speaks the Agent Client Protocol for it, where that is another one."""
+    acp_auth: ClassVar[str | None] = None
+    """The way to log in over that protocol, of those the agent offers."""
+    acp_modes: ClassVar[Mapping[Permissions, str]] = {}
+    """The agent's modes over that protocol, where its command line does not choose one."""
 
     name: str
     settings: NativeSettings = field(default_factory=NativeSettings)
@@ -88,6 +98,26 @@ class NativeExecutor(ABC):
     def program(self) -> str:
         """The program as written in the settings, or the usual one."""
         return self.settings.program or self.default_program
+
+    @property
+    def acp_program(self) -> str:
+        """The program that speaks the Agent Client Protocol."""
+        return self.settings.program or self.default_acp_program or self.default_program
+
+    @property
+    def acp_mode(self) -> str | None:
+        """The agent's mode for these permissions over that protocol."""
+        return self.acp_modes.get(self.settings.permissions)
+
+    def acp_while_exists(self, spec: RunSpec) -> str | None:
+        """Files below HOME (a pattern, with the time in it) during which no session is loaded."""
+        del spec
+        return None
+
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """How to start it as an agent of the Agent Client Protocol. Raises LaunchRefusedError."""
+        del spec
+        raise LaunchRefusedError(f"{self.name} does not speak the Agent Client Protocol")
 
     @property
     def is_free(self) -> bool:

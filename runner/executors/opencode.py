@@ -25,7 +25,7 @@ from runner.executors.base import (
     RunSpec,
     Verdict,
 )
-from runner.executors.native import Credentials, NativeExecutor, session_of
+from runner.executors.native import Credentials, NativeExecutor, Permissions, session_of
 from runner.executors.reading import (
     Events,
     count_of,
@@ -47,6 +47,7 @@ _SWITCHES = (
     "DISABLE_LSP_DOWNLOAD",
     "DISABLE_SHARE",
 )
+_ALLOWED = {Permissions.EDITS: "deny", Permissions.ASK: "ask", Permissions.FULL: "allow"}
 _WRITING_TOOLS = {"write", "edit", "patch"}
 
 
@@ -79,13 +80,7 @@ class OpencodeExecutor(NativeExecutor):
         Raises:
             LaunchRefusedError: the repository could run programs through its configuration.
         """
-        theirs = sorted(n for n in spec.entries if n.lower() in self.configuration_names)
-        if theirs and not self.is_free:
-            raise LaunchRefusedError(
-                f"The repository brings {', '.join(theirs)}, and {self.program} runs the plugins "
-                "such files name without a question. Remove them from the branch, or let the "
-                f'operator allow everything: "permissions": "full" for {self.name}'
-            )
+        self._refuse_plugins(spec)
         resumed = session_of(spec)
         fork = ("--fork",) if spec.fork_session else ()
         return self.launch(
@@ -96,12 +91,37 @@ class OpencodeExecutor(NativeExecutor):
             *(("--auto",) if self.is_free and not spec.read_only else ()),
             *((f"--session={resumed}", *fork) if resumed else ()),
             *self.settings.args,
-            env={f"{self.prefix}{name}": "1" for name in _SWITCHES},
+            env=self._switches(),
             own={f"{self.prefix}CONFIG_CONTENT": self._configuration(spec)},
         )
 
-    def _configuration(self, spec: RunSpec) -> str:
-        allowed = "allow" if self.is_free and not spec.read_only else "deny"
+    def build_acp(self, spec: RunSpec) -> Launch:
+        """The same, speaking the Agent Client Protocol. Raises LaunchRefusedError as above."""
+        self._refuse_plugins(spec)
+        model = self.find_model(spec)
+        configuration = self._configuration(spec, **({"model": model} if model else {}))
+        return self.launch(
+            spec,
+            "acp",
+            *self.settings.args,
+            env=self._switches(),
+            own={f"{self.prefix}CONFIG_CONTENT": configuration},
+        )
+
+    def _refuse_plugins(self, spec: RunSpec) -> None:
+        theirs = sorted(n for n in spec.entries if n.lower() in self.configuration_names)
+        if theirs and not self.is_free:
+            raise LaunchRefusedError(
+                f"The repository brings {', '.join(theirs)}, and {self.program} runs the plugins "
+                "such files name without a question. Remove them from the branch, or let the "
+                f'operator allow everything: "permissions": "full" for {self.name}'
+            )
+
+    def _switches(self) -> dict[str, str]:
+        return {f"{self.prefix}{name}": "1" for name in _SWITCHES}
+
+    def _configuration(self, spec: RunSpec, **more: str) -> str:
+        allowed = "deny" if spec.read_only else _ALLOWED[self.settings.permissions]
         ours = {
             "share": "disabled",
             "autoupdate": False,
@@ -114,12 +134,12 @@ class OpencodeExecutor(NativeExecutor):
         }
         given = self.settings.env.get(f"{self.prefix}CONFIG_CONTENT")
         if given is None:
-            return json.dumps(ours)
+            return json.dumps({**ours, **more})
         try:
             theirs = json.loads(given)
         except (ValueError, RecursionError):
             return given  # JSON with comments, say: theirs alone, as they wrote it
-        return json.dumps({**ours, **theirs}) if isinstance(theirs, dict) else given
+        return json.dumps({**ours, **theirs, **more}) if isinstance(theirs, dict) else given
 
     def read(self, value: dict[str, Any]) -> Parsed:
         """See the module's text."""

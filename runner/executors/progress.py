@@ -133,6 +133,37 @@ class WarningEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionOption:
+    """One answer that can be given; ``kind`` says what it means, where the agent says so."""
+
+    id: str
+    name: str
+    kind: Literal["allow_once", "allow_always", "reject_once", "reject_always", "other"] = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The agent waits for permission. ``kind`` and ``input`` are those of the tool call."""
+
+    type: ClassVar = "question"
+    id: str
+    text: str
+    options: tuple[QuestionOption, ...]
+    kind: Literal["read", "edit", "execute", "search", "fetch", "think", "other"] = "other"
+    input: Any = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The question ``id`` is settled; without an option it was taken back."""
+
+    type: ClassVar = "answer"
+    id: str
+    option: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The agent's own word on how it went; the last event of a run."""
 
@@ -153,12 +184,16 @@ ProgressEvent = (
     | Plan
     | Usage
     | WarningEvent
+    | Question
+    | Answer
     | Result
 )
 _EVENTS: dict[str, type[ProgressEvent]] = {event.type: event for event in get_args(ProgressEvent)}
-_HINTS = {event: typing.get_type_hints(event) for event in (*_EVENTS.values(), PlanItem)}
+_HINTS = {
+    event: typing.get_type_hints(event) for event in (*_EVENTS.values(), PlanItem, QuestionOption)
+}
 # Identifiers and names are for matching and showing in one line, not for reading.
-_SHORT = {"id", "name", "title", "code", "path"}
+_SHORT = {"id", "name", "title", "code", "path", "option"}
 
 
 def to_dict(event: ProgressEvent) -> dict[str, Any]:
@@ -201,11 +236,11 @@ class _Reader:
             raise NotAProgressEventError(f"{name} is not a whole number")
         return int(value) if kind is int else float(value)
 
-    def items(self, value: Any) -> tuple[PlanItem, ...]:
+    def items(self, value: Any, kind: type[Any]) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise NotAProgressEventError("items is not a list")
         self.truncated = self.truncated or len(value) > MAX_PLAN_ITEMS
-        return tuple(PlanItem(**self.fields(PlanItem, item)) for item in value[:MAX_PLAN_ITEMS])
+        return tuple(kind(**self.fields(kind, item)) for item in value[:MAX_PLAN_ITEMS])
 
     def json(self, value: Any) -> Any:
         budget = [MAX_TEXT_BYTES]
@@ -230,7 +265,7 @@ class _Reader:
             return self.text(value, name)
         if hint in {int, float}:
             return self.number(value, hint, name)
-        return self.json(value) if hint is Any else self.items(value)
+        return self.json(value) if hint is Any else self.items(value, get_args(hint)[0])
 
     def fields(self, kind: type[Any], value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -199,10 +199,10 @@ async def test_a_built_in_executor_is_looked_at(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     program = script(tmp_path, "print('codex-cli 7.1')")
-    executors = {"CODEX": {"program": program}, "GEMINI": {"program": "no-gemini"}, "KIRO": {}}
+    executors = {"CODEX": {"program": program}, "GEMINI": {"program": "no-gemini"}, "IFLOW": {}}
     assert await examine(load_settings(data_dir=tmp_path, executors=executors)) == 2
     said = capsys.readouterr().out
     assert f"{program} (codex-cli 7.1)" in said
     assert "no credential was found" in said
     assert "no-gemini is not on the PATH" in said
-    assert "KIRO is not available" in said
+    assert "IFLOW is not available" in said

@@ -248,7 +248,7 @@ def test_built_in_executors_need_no_command(monkeypatch: pytest.MonkeyPatch) -> 
     ("text", "expected"),
     [
         ('{"A": {"argv": ["a"], "model": "m"}}', "argv says everything; model is for built-in"),
-        ('{"A": {"permissions": "all"}}', "(A.permissions): input should be 'edits' or 'full'"),
+        ('{"A": {"permissions": "all"}}', "input should be 'edits', 'ask' or 'full'"),
         ('{"A": {"args": ["a\\u0000"]}}', "no argument can hold a NUL"),
         ('{"A": {"program": ""}}', "(A.program)"),
     ],

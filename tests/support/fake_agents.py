@@ -1,8 +1,10 @@
 """Programs that behave like the real coding agents, as far as anybody outside can tell.
 
-``install_fakes(folder)`` puts ``claude codex gemini opencode kilo cursor-agent`` there. Each reads
-its whole standard input, notes how it was started in ``$HOME/started.jsonl``, replays a golden
-stream with its own folder in the paths, and ends with the exit code the real program has then.
+``install_fakes(folder)`` puts ``claude codex gemini opencode kilo cursor-agent kiro-cli`` there.
+Those that speak the Agent Client Protocol do so where its argument is given, see
+``tests.support.fake_acp_agent``. Otherwise each reads its whole standard input, notes how it was
+started in ``$HOME/started.jsonl``, replays a golden stream with its own folder in the paths, and
+ends with the exit code the real program has then.
 Sessions are files below HOME: an unknown one cannot be resumed, a known id not be used again.
 
 The lines ``do: …`` of the prompt: ``do: stream NAME`` (which golden stream; ``success`` by
@@ -14,6 +16,7 @@ Its standard library is all it needs.
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from typing import Any, NoReturn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "runner" / "golden"
 WORKTREE = "/srv/worktrees/task-7"
+ACP = Path(__file__).with_name("fake_acp_agent.py")
 FOLDERS = {
     "claude": "claude_code",
     "codex": "codex",
@@ -37,7 +41,7 @@ VERSION = "9.9.9"
 def install_fakes(folder: Path) -> Path:
     """Make the programs in a new folder; the folder."""
     folder.mkdir(parents=True)
-    for name in FOLDERS:
+    for name in (*FOLDERS, "kiro-cli"):
         program = folder / name
         program.write_text(
             f"#!{sys.executable} -IS\nimport runpy, sys\nsys.argv.insert(1, {name!r})\n"
@@ -170,6 +174,9 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     if arguments == ["--version"]:
         print(f"{VERSION} ({name})")  # noqa: T201  # what the programs do
+        return
+    if {"acp", "--acp"} & set(arguments):
+        runpy.run_path(str(ACP))["AcpAgent"](name, arguments).serve()
         return
     # As some of the real ones, it waits for the end of its input, for ever if need be.
     Agent(name, arguments, sys.stdin.read()).run()

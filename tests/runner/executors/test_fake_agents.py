@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.board import Board, create_board, make_repository
-from tests.support.clients import HttpClient
+from tests.support.agent_house import House
 from tests.support.fake_agents import VERSION, install_fakes
 from tests.support.server import RunningServer, a_server
 
@@ -23,38 +22,13 @@ PROGRAMS = {
     "CURSOR": "cursor-agent",
 }
 LONG = pytest.mark.long
-RUN = """query ($id: ID!) { run(id: $id) { status reason error exitCode sessionId worktreePath
-  usage { inputTokens outputTokens cachedTokens costUsd }
-  output(first: 1000) { entries { stream text event } } } }"""
 EXECUTORS = """{ executors { executor isAvailable reason version credentialConfigured } }"""
-
-
-class House:
-    """A server with the programs, and a board on it."""
-
-    def __init__(self, server: RunningServer, home: Path) -> None:
-        self.server = server
-        self.home = home
-        self.client = HttpClient(server.url, server.token)
-
-    async def board(self, folder: Path) -> Board:
-        board, _ = await create_board(self.client, make_repository(folder))
-        return board
-
-    def starts(self, worktree: str) -> list[dict[str, Any]]:
-        """How the programs were started in a worktree, in order."""
-        notes = (self.home / "started.jsonl").read_text().splitlines()
-        return [note for note in map(json.loads, notes) if note["cwd"] == worktree]
-
-    async def look(self, run: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.ask(RUN, {"id": run["id"]}))["run"]
-        return found
 
 
 def executors(bin_: Path, home: Path) -> dict[str, Any]:
     common = {"env": {"HOME": str(home), "ANTHROPIC_API_KEY": "key"}}
     found = {name: {"program": str(bin_ / program), **common} for name, program in PROGRAMS.items()}
-    return found | {"KIRO": {}}
+    return found | {"IFLOW": {}}
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +201,7 @@ async def test_a_stopped_agent_is_cancelled_and_its_tools_are_gone(
 ) -> None:
     board = await house.board(tmp_path / "p")
     run = await board.start_run(await board.create_task("tool"), executor=name)
-
-    def has_tool() -> bool:
-        return any("time.sleep(600)" in words for words in house.server.run_processes().values())
-
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(has_tool):
-            await asyncio.sleep(0.05)
+    await house.until_tool()
     stop = "mutation ($id: ID!) { stopRun(id: $id) { run { id } } }"
     await board.ask(stop, {"id": run["id"]})
     ended = await board.until_run(run)
@@ -249,8 +217,7 @@ async def test_executors_tell_what_they_are(house: House) -> None:
         assert told[name]["version"] == f"{VERSION} ({program})"
     assert told["CLAUDE_CODE"]["credentialConfigured"] is True
     assert told["CODEX"]["credentialConfigured"] is False
-    assert told["KIRO"]["isAvailable"] is False
-    assert "kiro-cli" in told["KIRO"]["reason"]
+    assert told["IFLOW"]["isAvailable"] is False
     assert "closed" in told["IFLOW"]["reason"]
     assert told["CUSTOM"]["isAvailable"]
     assert told["CUSTOM"]["version"] is None
@@ -266,7 +233,7 @@ async def test_what_cannot_start_fails_before_anything_is_made(
         house = House(running, home)
         async with house.client:
             board = await house.board(tmp_path / "p")
-            refused = {"CODEX": "no-such-codex is not on the PATH", "KIRO": "not available"}
+            refused = {"CODEX": "no-such-codex is not on the PATH", "IFLOW": "not available"}
             if os.geteuid() == 0:
                 refused["CLAUDE_CODE"] = "IS_SANDBOX"
             for name, text in refused.items():

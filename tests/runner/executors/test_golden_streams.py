@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.configuration import ExecutorSettings
 from runner.ending import ExitInfo
-from runner.executors.base import NO_FACTS, NOTHING, Facts
-from runner.executors.native import NativeExecutor, NativeSettings, place
+from runner.executors.base import NO_FACTS, NOTHING, Executor, Facts
+from runner.executors.native import place
 from runner.executors.progress import MAX_TEXT_BYTES, Message, ToolResult, read_event, to_dict
-from runner.executors.registry import ADAPTERS
+from runner.executors.registry import ACP_ONLY, ADAPTERS
 from runner.output import CUT_MARK
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -26,8 +27,13 @@ WORKTREE = Path("/srv/worktrees/task-7")
 STREAMS = sorted(GOLDEN.glob("*/*.jsonl"))
 
 
-def adapter(name: str, **settings: Any) -> NativeExecutor:
-    return ADAPTERS[name.upper()](name.upper(), NativeSettings(**settings))
+NAMES = [*(name for name in ADAPTERS if name not in ACP_ONLY), "ACP"]
+
+
+def adapter(name: str) -> Executor:
+    if name.upper() == "ACP":
+        return ExecutorSettings().make("KIRO")
+    return ExecutorSettings().make(name.upper())
 
 
 def without_defaults(event: Any) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def known(value: Any) -> dict[str, Any]:
 
 
 def test_every_adapter_has_streams() -> None:
-    assert {path.parent.name for path in STREAMS} == {name.lower() for name in ADAPTERS}
+    assert {path.parent.name for path in STREAMS} == {name.lower() for name in NAMES}
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -63,14 +69,14 @@ def test_a_stream_means_what_stands_beside_it(stream: Path) -> None:
     assert json.loads(json.dumps(known(outcome))) == expected["outcome"]
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_lines_on_standard_error_are_never_progress(name: str) -> None:
     for stream in (GOLDEN / name.lower()).glob("*.jsonl"):
         for line in stream.read_text().splitlines():
             assert adapter(name).parse(line, stream="stderr") is NOTHING
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_beginning_of_a_line_is_only_output(name: str) -> None:
     executor = adapter(name)
     for stream in (GOLDEN / name.lower()).glob("*.jsonl"):
@@ -119,12 +125,14 @@ def _session_line(name: str, session_id: str) -> dict[str, Any]:
             return {"type": "thread.started", "thread_id": session_id}
         case "OPENCODE" | "KILO":
             return {"type": "step_start", "sessionID": session_id, "part": {}}
+        case "ACP":
+            return {"acp": "session", "session": session_id}
         case "GEMINI":
             return {"type": "init", "session_id": session_id}
     return {"type": "system", "subtype": "init", "session_id": session_id}
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("session_id", ["--yolo", "-c", "", "a b", "x" * 201, "a\nb", "../../x"])
 def test_a_session_id_that_could_be_an_option_is_forgotten(name: str, session_id: str) -> None:
     executor = adapter(name)
@@ -158,12 +166,15 @@ MEMBERS = sorted(
 )
 WORDS = sorted(
     {
-        json.loads(line).get("type")
+        word
         for stream in STREAMS
         for line in stream.read_text().splitlines()
         if line.startswith("{") and line.endswith("}")
+        for word in (json.loads(line).get("type"), json.loads(line).get("acp"))
+        if isinstance(word, str)
     }
     | {"init", "success", "completed", "file_change", "tool_result", "text", "stop", "assistant"}
+    | {"tool_call", "tool_call_update", "agent_message_chunk"}
 )
 VALUES = st.recursive(
     st.none()
@@ -180,13 +191,13 @@ VALUES = st.recursive(
 LINES = st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=8)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 @given(value=LINES, word=st.sampled_from(WORDS), text=st.text())
 def test_nothing_an_agent_writes_breaks_the_reader(
     name: str, value: dict[str, Any], word: str, text: str
 ) -> None:
     executor = adapter(name)
-    for line in (text, json.dumps(value), json.dumps({**value, "type": word})):
+    for line in (text, json.dumps(value), json.dumps({**value, "type": word, "acp": word})):
         parsed = executor.parse(line)
         assert isinstance(parsed.facts, Facts)
         for event in parsed.events:
@@ -195,11 +206,20 @@ def test_nothing_an_agent_writes_breaks_the_reader(
             assert read_event(json.loads(stored)) == event
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_deep_nesting_does_not_break_the_reader(name: str) -> None:
     executor = adapter(name)
     for depth in (50, 500, 950, 5000):
         deep = '{"content":' * depth + "1" + "}" * depth
         for word in WORDS:
-            for member in ("message", "item", "part", "parameters", "tool_call", "output"):
-                executor.parse(f'{{"type": "{word}", "{member}": {deep}}}')
+            for member in (
+                "message",
+                "item",
+                "part",
+                "parameters",
+                "tool_call",
+                "output",
+                "meta",
+                "update",
+            ):
+                executor.parse(f'{{"type": "{word}", "acp": "{word}", "{member}": {deep}}}')

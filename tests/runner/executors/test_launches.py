@@ -13,7 +13,7 @@ from runner.environment import build_environment
 from runner.executors.base import ExecutorSettingsError, LaunchRefusedError, RunSpec
 from runner.executors.custom import CustomExecutor
 from runner.executors.native import NativeSettings, Permissions
-from runner.executors.registry import ADAPTERS, UNAVAILABLE
+from runner.executors.registry import ACP_ONLY, ADAPTERS, UNAVAILABLE
 from runner.instructions import MAX_BYTES, find_instructions
 
 SPEC = RunSpec(
@@ -24,7 +24,7 @@ SPEC = RunSpec(
     files=Path("/runs/r1/files"),
     new_session="11111111-2222-4333-8444-555555555555",
 )
-NATIVE = tuple(ADAPTERS)
+NATIVE = tuple(name for name in ADAPTERS if name not in ACP_ONLY)
 
 
 def launch(name: str, spec: RunSpec = SPEC, **settings: Any) -> Any:
@@ -272,3 +272,43 @@ def test_a_command_goes_before_the_adapter_and_unknown_names_need_one() -> None:
     assert ExecutorSettings().make("CODEX").name == "CODEX"
     with pytest.raises(ExecutorSettingsError, match="argv"):
         ExecutorSettings().make("CUSTOM")
+
+
+# --- over the Agent Client Protocol ---
+
+
+def acp(name: str, spec: RunSpec = SPEC, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    made = ExecutorSettings(protocol="acp", **settings).make(name).build(spec)
+    return made, json.loads(made.files["acp.json"])
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "mode"),
+    [
+        ("CLAUDE_CODE", "claude-agent-acp --x", "acceptEdits"),
+        ("CODEX", "codex-acp --x", "auto"),
+        ("GEMINI", "gemini --acp --approval-mode=auto_edit --skip-trust --model=m --x", None),
+        ("OPENCODE", "opencode acp --x", None),
+        ("KILO", "kilo acp --x", None),
+        ("CURSOR", "cursor-agent --model=m acp --x", None),
+        ("KIRO", "kiro-cli acp --model=m --x", None),
+    ],
+)
+def test_our_client_starts_the_agent(name: str, line: str, mode: str | None) -> None:
+    made, told = acp(name, replace(SPEC, resume_session="s1"), model="m", args=("--x",))
+    assert made.argv[1] == "-I"
+    assert made.argv[-1] == str(SPEC.files / "acp.json")
+    assert (made.stdin_text, made.interactive) == (SPEC.prompt, True)
+    assert told["argv"] == shlex.split(line)
+    assert (told["session"], told["model"], told["mode"]) == ("s1", "m", mode)
+    assert told["permissions"] == "edits"
+    with pytest.raises(LaunchRefusedError, match="session"):
+        acp(name, replace(SPEC, resume_session="--yolo"))
+    _, told = acp(name, replace(SPEC, read_only=True), permissions=Permissions.FULL)
+    assert told["permissions"] == "read"
+
+
+def test_repositories_that_would_configure_an_agent_are_refused_over_acp_too() -> None:
+    for name, entry in (("CLAUDE_CODE", ".mcp.json"), ("OPENCODE", "opencode.json")):
+        with pytest.raises(LaunchRefusedError, match=entry):
+            acp(name, replace(SPEC, entries=frozenset({entry})))

@@ -10,6 +10,7 @@ import pytest
 
 from runner import probe
 from runner.configuration import ExecutorSettings
+from runner.executors.native import Permissions
 from runner.probe import Prober, probe_executor
 
 CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -55,7 +56,9 @@ async def test_a_missing_program_is_named_with_what_installs_it(tmp_path: Path) 
         ("CLAUDE_CODE", None, 'add {"CLAUDE_CODE": {}} to DRAGOMAN_EXECUTORS'),
         ("CUSTOM", None, "DRAGOMAN_CUSTOM_COMMAND"),
         ("IFLOW", None, "closed"),
-        ("KIRO", ExecutorSettings(), "kiro-cli"),
+        ("KIRO", ExecutorSettings(protocol="native"), "ACP only"),
+        ("KIRO", ExecutorSettings(), "kiro-cli is not on the PATH"),
+        ("GEMINI", ExecutorSettings(permissions=Permissions.ASK), 'add "protocol": "acp"'),
         ("ANTIGRAVITY", ExecutorSettings(), "not available"),
         ("CUSTOM", ExecutorSettings(("x", "{what}")), "unknown placeholder"),
         ("CLAUDE_CODE", ExecutorSettings(env={"DRAGOMAN_X": "1"}), "DRAGOMAN_X"),
