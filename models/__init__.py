@@ -8,7 +8,7 @@ from models.story import Sprint, Story
 from models.task import Task, TaskContext, TaskDependency
 from models.user import ApiKey, LoginThrottle, Membership, User
 from models.webhook import Delivery, Webhook
-from models.workspace import Counter, Repository, TaskTotal, Workspace
+from models.workspace import Counter, GitCredential, Repository, TaskTotal, Workspace
 
 __all__ = [
     "SITE_STREAM",
@@ -19,6 +19,7 @@ __all__ = [
     "Delivery",
     "Event",
     "EventStream",
+    "GitCredential",
     "IdempotencyRecord",
     "LoginThrottle",
     "Membership",

@@ -45,12 +45,28 @@ class Workspace(SQLModel, table=True):
     max_concurrent: int = 4
     pull_mode: bool = False
     queue_paused: list[str] = Field(default_factory=list, sa_type=Json)
+    worktree_setup: dict[str, Any] | None = Field(default=None, sa_type=Json)
     created_by: str | None = Field(default=None, sa_type=Id)
     created_at: datetime
     updated_at: datetime
     archived_at: datetime | None = None
     deleted_at: datetime | None = None
     version: int = 1
+
+
+class GitCredential(SQLModel, table=True):
+    """What opens the repositories of a workspace on one host; the secret is encrypted."""
+
+    __tablename__ = "git_credential"
+
+    workspace_id: str = Field(
+        primary_key=True, sa_type=Id, foreign_key="workspace.id", ondelete="CASCADE"
+    )
+    host: str = Field(primary_key=True, max_length=255)
+    username: str = Field(max_length=255)
+    secret_encrypted: bytes
+    updated_by: str | None = Field(default=None, sa_type=Id)
+    updated_at: datetime
 
 
 class Counter(SQLModel, table=True):

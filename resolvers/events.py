@@ -24,6 +24,7 @@ NEVER_IN_SNAPSHOTS = frozenset(
         "password_hash",
         "secret_hash",
         "api_key_encrypted",
+        "secret_encrypted",
         "secrets_encrypted",
         "process",
         "prompt",

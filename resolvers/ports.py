@@ -1,7 +1,7 @@
 """What operations need from outside the database, as protocols; the server wires the real ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -60,6 +60,15 @@ class SecretBox(Protocol):
 
     def is_signed(self, text: str, signature: str) -> bool:
         """Whether a server with one of this box's keys signed the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A credential for one host, in the clear."""
+
+    host: str
+    username: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from runner.executors.custom import CustomExecutor
 from runner.executors.native import NativeSettings, Permissions
 from runner.executors.registry import Protocol, make_built_in
 from runner.prompts import PromptMaker
+from runner.worktree_setup import WorktreeSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class RunnerSettings:
     orphan_after: float = 600.0
     allow_local_clones: bool = False
     prompts: PromptMaker = field(default_factory=PromptMaker)
+    setup: WorktreeSetup = field(default_factory=WorktreeSetup)
+    setup_limit: float = 600.0
     author: git.Identity = SERVER_IDENTITY
 
     def make_executor(self, name: str) -> Executor:

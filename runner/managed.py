@@ -10,6 +10,7 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from resolvers.context import Context
 from resolvers.errors import ConflictError, UnavailableError
 from resolvers.prompt_facts import read_prompt_facts
 from resolvers.run_claims import ClaimedRun
-from resolvers.run_execution import RunOutcome, finish_run, record_launch
+from resolvers.run_execution import RunOutcome, append_output, finish_run, record_launch
 from resolvers.run_queries import find_run_of_session
 from runner import git
 from runner.configuration import RunnerSettings
@@ -57,11 +58,13 @@ from runner.following import Follower
 from runner.instructions import find_instructions
 from runner.launch import Alive, Exited, Lost, StartFailedError, inspect, start
 from runner.output import clean_text
+from runner.preparation import find_setup, prepare
 from runner.probe import find_program, missing_text
 from runner.prompts import PromptError
 from runner.stopping import StopLadder, stop_tree
 from runner.usage import launch_record
-from runner.workplace import NoWorkplaceError, Workplace, prepare_workplace, reopen_workplace
+from runner.workplace import NoWorkplaceError, Workplace, reopen_workplace
+from runner.worktree_setup import SetupError, SetupStoppedError
 
 log = structlog.get_logger("dragoman.runs")
 
@@ -74,6 +77,7 @@ REFUSALS = (
     EnvironmentRefusedError,
     RunFolderError,
     PromptError,
+    SetupError,
     git.GitError,
     OSError,
     KeyError,
@@ -130,6 +134,9 @@ class ManagedRun:
         except (StartFailedError, TimeoutError) as error:
             await self._settle(Outcome(OutcomeStatus.FAILED, "start_failed", str(error)), {})
             return
+        except SetupStoppedError:
+            await self._settle(Outcome(OutcomeStatus.CANCELLED, "user"), {})
+            return
         except REFUSALS as error:
             text = "The executor is not configured" if isinstance(error, KeyError) else str(error)
             await self._settle(Outcome(OutcomeStatus.FAILED, "not_started", text), {})
@@ -144,6 +151,8 @@ class ManagedRun:
         except (KeyError, ExecutorSettingsError) as error:
             executor = None
             log.warning("executor is gone", run_id=self.run_id, error=str(error))
+        if folder is None:
+            await self._end_setup()
         if folder is None or executor is None:
             if folder is not None:
                 await self._end_processes(folder)
@@ -163,6 +172,12 @@ class ManagedRun:
         except RunFolderError:
             return None
 
+    async def _end_setup(self) -> None:
+        """End what a dead server was preparing the worktree with."""
+        root = self.settings.runs_root / self.run_id
+        for path in await asyncio.to_thread(lambda: sorted(root.glob("*-setup-*"))):
+            await self._end_processes(open_run_folder(path))
+
     # --- start ---
 
     async def _require_program(self, executor: Executor) -> None:
@@ -181,7 +196,23 @@ class ManagedRun:
         """Where the run works; None for one that only answers and gets an empty folder."""
         if self.claimed.run.kind == RunKind.REFINE:
             return None
-        return await prepare_workplace(self.settings, self.claimed)
+        return await prepare(
+            self.system, self.settings, self.claimed, tell=self._tell, stopped=self._stop
+        )
+
+    async def _tell(self, lines: Sequence[str]) -> None:
+        """Add lines of the server's own to the output, before the agent has started."""
+        entries = [{"s": "server", "t": line, "at": self.system.now.isoformat()} for line in lines]
+        if entries:
+            await self._insist(
+                lambda: append_output(
+                    self.system,
+                    run_id=self.run_id,
+                    token=self.claimed.token,
+                    entries=entries,
+                    offsets={},
+                )
+            )
 
     async def _make_prompt(self) -> str:
         claimed, run = self.claimed, self.claimed.run
@@ -398,7 +429,10 @@ class ManagedRun:
         task = self.claimed.task
         message = f"{task.title}\n\nTask: #{task.number}" if task else f"Run {self.run_id}"
         made = await git.commit_all(
-            worktree, message=f"{message}\nRun: {self.run_id}\n", author=self.settings.author
+            worktree,
+            message=f"{message}\nRun: {self.run_id}\n",
+            author=self.settings.author,
+            leave_out=find_setup(self.settings, self.claimed).covers,
         )
         head = await git.get_branch_commit(worktree.repository, worktree.branch)
         stat = await git.diff_stat(worktree.repository, workplace.base_commit, head)

@@ -9,6 +9,7 @@ from resolvers.run_claims import ClaimedRun
 from resolvers.workspace_fields import slugify
 from runner import git
 from runner.configuration import RunnerSettings
+from runner.locking import workspace_lock
 
 BRANCH_PREFIX = "dragoman/"
 SLUG_LENGTH = 40
@@ -27,15 +28,26 @@ class Workplace:
     base_commit: str
 
 
-async def prepare_workplace(settings: RunnerSettings, claimed: ClaimedRun) -> Workplace:
+async def prepare_workplace(
+    settings: RunnerSettings, claimed: ClaimedRun, *, access: git.Access | None = None
+) -> Workplace:
     """The worktree of a run's task, made where it is not there yet.
+
+    ``access`` is used for the workspace's repository where that is elsewhere.
 
     A task keeps its branch and worktree over all its runs.
 
     Raises:
         NoWorkplaceError, GitError: with a text for people.
     """
-    repository = await _repository(settings, claimed)
+    async with workspace_lock(settings.worktrees_root, claimed.workspace.id):
+        return await _prepare(settings, claimed, access)
+
+
+async def _prepare(
+    settings: RunnerSettings, claimed: ClaimedRun, access: git.Access | None
+) -> Workplace:
+    repository = await _repository(settings, claimed, access)
     base = claimed.run.base_branch or (await git.probe(repository.path)).default_branch
     if base is None:
         raise NoWorkplaceError(
@@ -65,7 +77,9 @@ async def reopen_workplace(claimed: ClaimedRun) -> Workplace | None:
     return Workplace(worktree, run.base_branch, run.base_commit)
 
 
-async def _repository(settings: RunnerSettings, claimed: ClaimedRun) -> git.Repository:
+async def _repository(
+    settings: RunnerSettings, claimed: ClaimedRun, access: git.Access | None
+) -> git.Repository:
     workspace = claimed.workspace
     if workspace.local_path is not None:
         return await git.get_repository(Path(workspace.local_path))
@@ -74,9 +88,9 @@ async def _repository(settings: RunnerSettings, claimed: ClaimedRun) -> git.Repo
     target = settings.repositories_root / workspace.id
     local = settings.allow_local_clones
     if not target.exists():
-        return await git.clone(workspace.repository_url, target, allow_local=local)
+        return await git.clone(workspace.repository_url, target, access=access, allow_local=local)
     repository = await git.get_repository(target)
-    await git.fetch(repository, url=workspace.repository_url, allow_local=local)
+    await git.fetch(repository, url=workspace.repository_url, access=access, allow_local=local)
     return repository
 
 

@@ -21,6 +21,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.event import Event
+from schema.git_mutations import GitMutation, GitQuery
 from schema.lookup import ExecutorInfo, SearchResult, executor_infos, find_node, search_everything
 from schema.node import Node
 from schema.phase_mutations import PhaseMutation
@@ -41,7 +42,14 @@ __all__ = ["Mutation", "Query", "Subscription", "build_schema", "enums", "schema
 
 @strawberry.type(description="Reading. Lists are pages of at most 100 items.")
 class Query(
-    WorkspaceQuery, UserQuery, TaskQuery, StoryQuery, SprintQuery, AgentQuery, WebhookQuery
+    WorkspaceQuery,
+    UserQuery,
+    TaskQuery,
+    StoryQuery,
+    SprintQuery,
+    AgentQuery,
+    WebhookQuery,
+    GitQuery,
 ):
     """All root fields for reading."""
 
@@ -116,6 +124,7 @@ class Mutation(
     UserMutation,
     TaskMutation,
     PhaseMutation,
+    GitMutation,
     StoryMutation,
     SprintMutation,
     AgentMutation,

@@ -19,6 +19,7 @@ from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
 from runner.probe import Prober
 from runner.prompts import PromptMaker
+from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
 from server.metrics import Metrics
 from server.outbound import OutboundHttp
@@ -115,6 +116,8 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         stop_grace=settings.run_stop_grace,
         orphan_after=settings.run_orphan_after,
         allow_local_clones=settings.allow_local_repositories,
+        setup=WorktreeSetup(settings.worktree_copy, settings.worktree_commands),
+        setup_limit=settings.worktree_command_limit,
         prompts=PromptMaker(settings.prompt_templates and settings.prompt_templates.absolute()),
     )
 

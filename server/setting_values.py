@@ -169,6 +169,25 @@ def check_secret_key(text: str) -> str:
     return text
 
 
+def check_copied(text: str) -> str:
+    """A path or pattern below a checkout."""
+    if text.startswith(("/", "~")) or {"..", ".git"} & set(text.split("/")):
+        raise ValueError("must be paths below the checkout, without .. and .git")
+    return text
+
+
+def parse_commands(value: Any) -> tuple[tuple[str, ...], ...]:
+    """Argument lists out of a JSON array of JSON arrays of texts."""
+    expected = 'must be a JSON array of JSON arrays of texts: [["program", "argument"]]'
+    commands = parse_json(value, list, "a JSON array of JSON arrays of texts")
+    for command in commands:
+        if not isinstance(command, list | tuple) or not command:
+            raise ValueError(expected)
+        if not all(isinstance(word, str) and "\0" not in word for word in command):
+            raise ValueError(expected)
+    return tuple(tuple(command) for command in commands)
+
+
 def _split(text: str, expected: str) -> SplitResult:
     try:
         parts: SplitResult = urlsplit(text.strip())
@@ -241,6 +260,7 @@ Argv = Annotated[
     NoDecode,
     BeforeValidator(lambda value: parse_json(value, list, "a JSON array of texts")),
 ]
+Commands = Annotated[tuple[tuple[str, ...], ...], NoDecode, BeforeValidator(parse_commands)]
 Executors = Annotated[
     dict[str, ExecutorCommand],
     NoDecode,

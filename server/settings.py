@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from server import setting_values as values
 from server.setting_values import (
     Argv,
+    Commands,
     Duration,
     ExecutorCommand,
     Executors,
@@ -221,6 +222,20 @@ class Settings(BaseSettings):
         "Folder whose files plan.md.j2, implement.md.j2, check.md.j2, work.md.j2, resume.md.j2 "
         "and refine.md.j2 stand in for the built-in prompts of the same name.",
     )
+    worktree_copy: TextList = _setting(
+        (),
+        "runs",
+        "Files, folders or patterns below a workspace's local repository that are copied into "
+        "each new worktree, such as .env,config/*.local; the server never commits them.",
+    )
+    worktree_commands: Commands = _setting(
+        (),
+        "runs",
+        'Commands run in each new worktree, as a JSON array of JSON arrays: [["npm", "ci"]].',
+    )
+    worktree_command_limit: Duration = _setting(
+        10 * _MINUTE, "runs", "Longest time of one such command, seconds.", gt=0
+    )
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
     )
@@ -261,6 +276,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else _expanded(value)
+
+    @field_validator("worktree_copy")
+    @classmethod
+    def _check_copy(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(values.check_copied(item) for item in value)
 
     @field_validator("repository_roots")
     @classmethod

@@ -2,8 +2,10 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 TIME = sa.DateTime(timezone=True)
+JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 revision = "0002"
 down_revision = "0001"
@@ -13,9 +15,11 @@ depends_on = None
 
 def upgrade() -> None:
     _webhooks()
+    _git()
 
 
 def downgrade() -> None:
+    _no_git()
     _no_webhooks()
 
 
@@ -54,3 +58,33 @@ def _no_webhooks() -> None:
     for column in _OF_WEBHOOKS:
         op.drop_column("webhook", column.name)
     op.execute("ALTER TABLE webhook RENAME COLUMN read_seq TO delivered_seq")
+
+
+# --- git ---
+
+
+def _git() -> None:
+    op.create_table(
+        "git_credential",
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("username", sa.String(length=255), nullable=False),
+        sa.Column("secret_encrypted", sa.LargeBinary(), nullable=False),
+        sa.Column("updated_by", sa.String(length=36), nullable=True),
+        sa.Column("updated_at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workspace_id"],
+            ["workspace.id"],
+            name=op.f("fk_git_credential_workspace_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("workspace_id", "host", name=op.f("pk_git_credential")),
+    )
+    with op.batch_alter_table("workspace", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("worktree_setup", JSON, nullable=True))
+
+
+def _no_git() -> None:
+    with op.batch_alter_table("workspace", schema=None) as batch_op:
+        batch_op.drop_column("worktree_setup")
+    op.drop_table("git_credential")

@@ -5,6 +5,7 @@ Every command runs hardened against what a repository or an agent may have put i
 kept by Git LFS stay pointers.
 """
 
+from runner.git.access import Access, host_of
 from runner.git.commits import (
     Commit,
     Diff,
@@ -24,6 +25,7 @@ from runner.git.errors import (
     InvalidNameError,
     MergeConflictError,
     NotARepositoryError,
+    PushRefusedError,
     TargetDirtyError,
     TargetMovedError,
     UnknownRevisionError,
@@ -49,6 +51,7 @@ from runner.git.repository import (
     get_repository,
     is_repository,
     probe,
+    push,
 )
 from runner.git.worktrees import (
     Checkout,
@@ -62,6 +65,7 @@ from runner.git.worktrees import (
 )
 
 __all__ = [
+    "Access",
     "Checkout",
     "Commit",
     "Diff",
@@ -78,6 +82,7 @@ __all__ = [
     "MergeConflictError",
     "NotARepositoryError",
     "Probe",
+    "PushRefusedError",
     "Repository",
     "TargetDirtyError",
     "TargetMovedError",
@@ -101,12 +106,14 @@ __all__ = [
     "get_commit",
     "get_repository",
     "get_worktree",
+    "host_of",
     "is_merged",
     "is_repository",
     "list_worktrees",
     "merge",
     "probe",
     "prune_worktrees",
+    "push",
     "remove_worktree",
     "valid_branch_name",
 ]

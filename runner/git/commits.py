@@ -6,6 +6,7 @@ Commits are made with git's plumbing, so that no hook, editor, signer or templat
 import asyncio
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,15 +72,18 @@ class _Changes:
     skipped: list[str] = field(default_factory=list)
 
 
-def _read_status(output: bytes) -> list[bytes]:
+def _read_status(output: bytes, leave_out: Callable[[str], bool] | None) -> list[bytes]:
     """Paths out of ``status --porcelain=v2 -z`` without renames."""
     # How many blanks stand before the path, by the kind of line.
     columns = {b"1": 8, b"u": 10, b"?": 1}
-    return [
-        record.split(b" ", count)[count]
-        for record in output.split(b"\0")
-        if (count := columns.get(record[:1]))
-    ]
+    paths = []
+    for record in output.split(b"\0"):
+        if count := columns.get(record[:1]):
+            path = record.split(b" ", count)[count]
+            unknown = record.startswith(b"?")
+            if not (unknown and leave_out and leave_out(path.decode("utf-8", errors="replace"))):
+                paths.append(path)
+    return paths
 
 
 def _sort_changes(root: Path, paths: list[bytes], max_file_bytes: int) -> _Changes:
@@ -170,11 +174,13 @@ async def commit_all(
     message: str,
     author: Identity,
     max_file_bytes: int = MAX_FILE_BYTES,
+    leave_out: Callable[[str], bool] | None = None,
 ) -> Commit | None:
     """Commit everything that differs in the worktree on its branch; None where nothing does.
 
-    Files that ``.gitignore`` names stay out. No process of the run may be alive any more. Raises
-    WorktreeMovedError where the agent left the branch, InvalidNameError for an empty message.
+    Files that ``.gitignore`` names stay out, and new ones whose path ``leave_out`` is true for. No
+    process of the run may be alive any more. Raises WorktreeMovedError where the agent left the
+    branch, InvalidNameError for an empty message.
     """
     clean_message(message)
     reference = f"refs/heads/{worktree.branch}"
@@ -186,7 +192,7 @@ async def commit_all(
     status = await run_in(
         worktree.git_dir, [*arguments, "--ignore-submodules=all"], work_tree=worktree.path
     )
-    paths = _read_status(status.stdout)
+    paths = _read_status(status.stdout, leave_out)
     changes = await asyncio.to_thread(_sort_changes, worktree.path, paths, max_file_bytes)
     await _update_index(worktree, ["--force-remove"], changes.remove)
     await _update_index(worktree, ["--add", "--replace"], changes.keep)

@@ -10,6 +10,7 @@ class GitCommandError(GitError):
 
     def __init__(self, action: str, *, code: int, stderr: str) -> None:
         super().__init__(f"git {action} failed: {stderr or f'exit code {code}'}")
+        self.action = action
         self.code = code
         self.stderr = stderr
 
@@ -52,6 +53,10 @@ class WorktreeConflictError(GitError):
 
 class WorktreeMovedError(GitError):
     """The worktree is not on the branch it belongs to, or no longer belongs to its repository."""
+
+
+class PushRefusedError(GitError):
+    """The other repository has commits on the branch that this one does not know."""
 
 
 class TargetDirtyError(GitError):

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.folder import remove_tree
+from runner.git.access import Access, build_access_settings, host_of
 from runner.git.command import (
     LOCAL_SECONDS,
     MAX_OUTPUT_BYTES,
@@ -19,7 +21,12 @@ from runner.git.command import (
     refuse_unsafe,
     run_git,
 )
-from runner.git.errors import GitCommandError, NotARepositoryError, UnknownRevisionError
+from runner.git.errors import (
+    GitCommandError,
+    NotARepositoryError,
+    PushRefusedError,
+    UnknownRevisionError,
+)
 from runner.git.names import check_branch_name, check_revision, check_url
 
 _MAX_GITFILE_BYTES = 4096
@@ -63,6 +70,7 @@ async def run_in(
     *,
     work_tree: Path | None = None,
     extra: Mapping[str, str] | None = None,
+    settings: Iterable[tuple[str, str]] = (),
     network: bool = False,
     stdin: bytes | None = None,
     seconds: float = LOCAL_SECONDS,
@@ -78,7 +86,7 @@ async def run_in(
     keys = await read_repository_keys(git_dir)
     if network:
         refuse_unsafe(keys)
-    environment = build_git_environment(settings=disarm(keys), network=network)
+    environment = build_git_environment(settings=[*disarm(keys), *settings], network=network)
     environment |= {"GIT_DIR": str(git_dir), **(extra or {})}
     if work_tree is not None:
         environment["GIT_WORK_TREE"] = str(work_tree)
@@ -173,12 +181,18 @@ async def probe(path: Path) -> Probe:
 
 
 async def clone(
-    url: str, target: Path, *, allow_local: bool = False, seconds: float = NETWORK_SECONDS
+    url: str,
+    target: Path,
+    *,
+    access: Access | None = None,
+    allow_local: bool = False,
+    seconds: float = NETWORK_SECONDS,
 ) -> Repository:
     """Copy a repository into the new bare repository ``target`` (all branches, no submodules).
 
-    The target appears complete or not at all. Raises InvalidNameError, GitCommandError,
-    GitTimeoutError; NotARepositoryError where ``target`` is taken.
+    The target appears complete or not at all. ``access`` is used where the address is of its host.
+    Raises InvalidNameError, GitCommandError, GitTimeoutError; NotARepositoryError where ``target``
+    is taken.
     """
     check_url(url, allow_local=allow_local)
     if await asyncio.to_thread(os.path.lexists, target):
@@ -187,10 +201,11 @@ async def clone(
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     arguments = ["clone", "--quiet", "--bare", "--no-local", "--template=", "--config"]
     arguments += [f"remote.origin.fetch={_HEADS}", "--", url, str(partial)]
-    environment = build_git_environment(network=True)
-    environment["GIT_ALLOW_PROTOCOL"] = _allowed_protocols(allow_local=allow_local)
+    settings, extra = _prepare_network(url, access, allow_local=allow_local)
+    environment = {**build_git_environment(settings=settings, network=True), **extra}
     try:
-        await run_git(arguments, cwd=target.parent, environment=environment, seconds=seconds)
+        with _hiding(access):
+            await run_git(arguments, cwd=target.parent, environment=environment, seconds=seconds)
         await asyncio.to_thread(os.rename, partial, target)
     finally:
         await asyncio.shield(asyncio.to_thread(remove_tree, partial))
@@ -198,7 +213,12 @@ async def clone(
 
 
 async def fetch(
-    repository: Repository, *, url: str, allow_local: bool = False, seconds: float = NETWORK_SECONDS
+    repository: Repository,
+    *,
+    url: str,
+    access: Access | None = None,
+    allow_local: bool = False,
+    seconds: float = NETWORK_SECONDS,
 ) -> None:
     """Bring the branches of ``url`` to ``refs/remotes/origin/``; our own branches are not touched.
 
@@ -208,13 +228,80 @@ async def fetch(
     check_url(url, allow_local=allow_local)
     arguments = ["fetch", "--quiet", "--prune", "--no-tags", "--no-recurse-submodules"]
     arguments += ["--no-write-fetch-head", "--upload-pack=git-upload-pack", "--", url, _HEADS]
-    await run_in(
-        repository.git_dir,
-        arguments,
-        network=True,
-        extra={"GIT_ALLOW_PROTOCOL": _allowed_protocols(allow_local=allow_local)},
-        seconds=seconds,
-    )
+    await _run_on_network(repository, arguments, url, access, allow_local, seconds)
+
+
+async def push(
+    repository: Repository,
+    *,
+    url: str,
+    branch: str,
+    access: Access | None = None,
+    allow_local: bool = False,
+    seconds: float = NETWORK_SECONDS,
+) -> str:
+    """Bring a local branch to the branch of the same name at ``url``; its commit.
+
+    Nothing there is ever overwritten: raises PushRefusedError where that branch has other commits,
+    UnknownRevisionError without a local one, and as ``fetch`` does.
+    """
+    check_url(url, allow_local=allow_local)
+    commit = await get_branch_commit(repository, branch)
+    arguments = ["push", "--quiet", "--no-verify", "--no-signed", "--no-thin"]
+    arguments += ["--recurse-submodules=no", "--receive-pack=git-receive-pack", "--", url]
+    arguments += [f"{commit}:refs/heads/{branch}"]
+    try:
+        await _run_on_network(repository, arguments, url, access, allow_local, seconds)
+    except GitCommandError as error:
+        if any(word in error.stderr for word in ("fetch first", "non-fast-forward", "[rejected]")):
+            raise PushRefusedError(
+                f"{branch} has other commits at the remote, or is refused there: {error.stderr}"
+            ) from error
+        raise
+    return commit
+
+
+async def _run_on_network(
+    repository: Repository,
+    arguments: Sequence[str],
+    url: str,
+    access: Access | None,
+    allow_local: bool,  # noqa: FBT001 - handed on
+    seconds: float,
+) -> None:
+    settings, extra = _prepare_network(url, access, allow_local=allow_local)
+    with _hiding(access):
+        await run_in(
+            repository.git_dir,
+            arguments,
+            network=True,
+            settings=settings,
+            extra=extra,
+            seconds=seconds,
+        )
+
+
+def _prepare_network(
+    url: str, access: Access | None, *, allow_local: bool
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    settings: list[tuple[str, str]] = []
+    extra = {"GIT_ALLOW_PROTOCOL": _allowed_protocols(allow_local=allow_local)}
+    if access is not None and host_of(url) == access.host.lower():
+        settings, secret = build_access_settings(url, access)
+        extra |= secret
+    return settings, extra
+
+
+@contextmanager
+def _hiding(access: Access | None) -> Iterator[None]:
+    """Git does not repeat a password; a server that it quotes might."""
+    try:
+        yield
+    except GitCommandError as error:
+        if access is None or access.secret not in error.stderr:
+            raise
+        hidden = access.hide(error.stderr)
+        raise GitCommandError(error.action, code=error.code, stderr=hidden) from None
 
 
 def _allowed_protocols(*, allow_local: bool) -> str:

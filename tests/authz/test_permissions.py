@@ -132,6 +132,8 @@ def in_the_workspace(row: Row, where: str, permission: str, caller: Caller) -> s
         return "FORBIDDEN"
     if not sees(caller):
         return row.hidden
+    if where == "owner" and not caller.owner:
+        return "FORBIDDEN"
     if where == "user":
         return on_site(caller, "admin") if permission in key_holds(caller) else "FORBIDDEN"
     return "ok" if permission in holds_here(caller) & key_holds(caller) else "FORBIDDEN"

@@ -1,7 +1,6 @@
 """Phases, refinements and what agents are told, on a real server with real runs."""
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ async def test_a_refinement_answers_with_text_and_changes_nothing(
     assert run["result"] == "## Objective\n\nA clear text."
     assert (run["branch"], run["worktreePath"]) == (None, None)
     assert (await board.task(task), git(board.repository, "for-each-ref")) == before
-    assert not list(Path(tempfile.gettempdir()).glob("dgm-*/work/left.txt"))
-    assert not (server.data_dir / "runs" / run["id"]).exists()
+    assert not list((server.data_dir / "tmp").glob("dgm-*/work/left.txt"))
+    assert not (server.data_dir / "data" / "runs" / run["id"]).exists()
 
 
 async def test_a_refinement_that_takes_long_is_awaited_later_or_ends_by_its_timeout(

@@ -52,6 +52,7 @@ BOUNDED_BY: dict[str, str] = {
     "CheckStalledAgentsPayload.agents": "1,000 agents in a workspace",
     "Diff.files": "1,000 files, then truncated",
     "OutputPage.entries": "first of Run.output",
+    "Query.gitAccess": "20 hosts with a credential",
     "Query.executors": "the vocabulary of executors",
     "Repository.accessAgents": "100 names when it is set",
     "SearchResult.agents": "first of search",

@@ -163,6 +163,7 @@ CALLS: dict[str, Call] = {
     "Query.runs": _constant(lambda t: {"workspaceId": t.id}),
     "Query.runs:all": _constant(lambda _: {}),
     "Query.taskDiff": _known("task in review"),
+    "Query.gitAccess": _constant(lambda t: {"workspaceId": t.id}),
     "Query.story": _known("story"),
     "Query.stories": _constant(lambda t: {"workspaceId": t.id, "orderBy": "NUMBER_ASC"}),
     "Query.sprint": _known("sprint"),
@@ -210,6 +211,20 @@ CALLS: dict[str, Call] = {
     "Mutation.revokeToken": _revoke_token,
     "Mutation.logIn": _input(lambda t: {"name": t.users["viewer"].name, "password": PASSWORD}),
     "Mutation.logOut": _constant(lambda _: {}),
+    "Mutation.setGitAccess": _input(
+        lambda t: {
+            "workspaceId": t.id,
+            "host": "git.example.org",
+            "username": t.word("git"),
+            "secret": t.word("secret"),
+        }
+    ),
+    "Mutation.removeGitAccess": _constant(
+        lambda t: {"workspaceId": t.id, "host": "git.example.org"}
+    ),
+    "Mutation.setWorktreeSetup": _input(
+        lambda t: {"workspaceId": t.id, "copy": [f"{t.word()}.env"], "commands": [["true"]]}
+    ),
     "Mutation.createTask": _input(
         lambda t: {"workspaceId": t.id, "title": t.text("task"), "status": "BACKLOG"}
     ),
