@@ -7,7 +7,7 @@ of a path are the same, and segments are decoded after they were split.
 
 import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -45,6 +45,7 @@ class Dispatcher:
         house: the server.
         default: the language of original paths that several have, if the operator named one.
         nowhere: answers what belongs to no language.
+        load: makes a language; by default by importing its module.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Dispatcher:
         *,
         default: Dialect | None,
         nowhere: ASGIApp,
+        load: Callable[[Entry, House], Loaded] | None = None,
     ) -> None:
         self._by_name = {entry.name: entry for entry in entries}
         self._by_dialect = {entry.dialect: entry for entry in entries}
         self._house = house
         self._default = self._by_dialect.get(default) if default is not None else None
         self._nowhere = nowhere
+        self._load = load or _load
         self._loaded: dict[str, Loaded] = {}
         self._loading = asyncio.Lock()
 
@@ -91,7 +94,7 @@ class Dispatcher:
             async with self._loading:
                 found = self._loaded.get(entry.name)
                 if found is None:
-                    found = await asyncio.to_thread(_load, entry, self._house)
+                    found = await asyncio.to_thread(self._load, entry, self._house)
                     self._loaded[entry.name] = found
         return found
 
@@ -105,6 +108,8 @@ class Dispatcher:
         if exact is not None and len(rivals) > 1:
             return [exact]
         covering = [entry for entry in self._by_name.values() if entry.covers_path(path)]
+        if not covering:
+            return []
         inner = path.rstrip("/") or "/"
         method = _method(scope)
         at_path = []
@@ -113,10 +118,10 @@ class Dispatcher:
             if methods:
                 at_path.append((entry, methods))
         fitting = [entry for entry, methods in at_path if method in methods]
-        candidates = fitting or [entry for entry, _ in at_path]
-        if len(candidates) == 1 or (candidates and self._default not in candidates):
-            return candidates
-        return [self._default] if self._default is not None else covering[:1] * (len(covering) == 1)
+        candidates = fitting or [entry for entry, _ in at_path] or covering
+        if len(candidates) > 1 and self._default in candidates:
+            return [self._default]
+        return candidates
 
     async def _by_credential(self, scope: Scope) -> Entry | None:
         headers = Headers(scope=scope)

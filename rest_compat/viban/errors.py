@@ -15,7 +15,7 @@ BY_CODE: dict[str, tuple[int, str]] = {
     "LIMIT_EXCEEDED": (422, "validation_error"),
     "CONFLICT": (409, "conflict"),
     "RATE_LIMITED": (429, "rate_limited"),
-    "UNAVAILABLE": (503, "agent_unavailable"),
+    "UNAVAILABLE": (503, "internal_error"),
     "INTERNAL": (500, "internal_error"),
 }
 BY_KIND: dict[Kind, tuple[int, str]] = {
@@ -48,6 +48,8 @@ def render(error: OperationError) -> Answer:
     status, code = BY_CODE[error.code]
     if isinstance(error, Refusal) and error.kind in BY_KIND:
         status, code = BY_KIND[error.kind]
+    if error.code == "UNAVAILABLE" and error.details.get("kind") == "agent":
+        code = "agent_unavailable"
     if isinstance(error, BadShape):
         return _answer(status, code, "Validation failed", _reasons(error.problems))
     return _answer(status, code, _message(error), _details(error))

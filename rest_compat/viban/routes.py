@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from models import Task, Workspace
-from models.enums import Permission
+from models.enums import Permission, RunStatus
 from models.lifecycle import RUN_FINAL
-from resolvers.errors import InvalidError, NotFoundError
+from resolvers.errors import InvalidError, NotFoundError, UnavailableError
 from resolvers.paging import Slice
+from resolvers.phases import refine_task
 from resolvers.public_ids import run_id_of, task_id_of
 from resolvers.run_queries import get_run, list_runs
 from resolvers.runs import stop_run
@@ -17,6 +18,7 @@ from resolvers.task_queries import TaskFilter, TaskOrder, list_tasks
 from resolvers.tasks import change_card, create_task, delete_task
 from resolvers.workspace_queries import WorkspaceOrder, get_workspace_by_number, list_workspaces
 from resolvers.workspaces import create_workspace, get_workspace
+from rest_compat.answers import json_answer
 from rest_compat.routing import Call, before_body, dialect_router
 from rest_compat.viban import shapes, words
 
@@ -33,6 +35,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 EXECUTIONS_MAX = 1000
+REFINE_SECONDS = 60
+WAIT_BESIDES = 15
+"""How much longer an answer is awaited than the agent may take."""
 
 router = dialect_router()
 
@@ -77,7 +82,10 @@ async def _shown(call: Call, task: Task) -> dict[str, Any]:
 )  # fmt: skip
 async def health(call: Call) -> Any:
     """Whether the server works, for everybody."""
-    await call.ctx.reader()
+    try:
+        await call.ctx.reader()
+    except UnavailableError:
+        return json_answer({"status": "error", "database": "disconnected"}, 503)
     return {"status": "ok", "database": "connected"}
 
 
@@ -187,6 +195,30 @@ async def update_task(call: Call, task_id: str, body: shapes.TaskChange) -> Any:
 async def remove_task(call: Call, task_id: str) -> None:
     """Remove a task with its executions and its worktree."""
     await delete_task(call.ctx, task_id=await _task_id(call, task_id), force=True)
+
+
+@router.post(
+    "/api/v1/tasks/{task_id}/refine", response_model=shapes.RefinementAnswer, responses=ERRORS
+)
+async def refine(call: Call, task_id: str) -> Any:
+    """Let an agent propose a better description; the task is not changed."""
+    found = await _task_id(call, task_id)
+    try:
+        run = await refine_task(
+            call.ctx,
+            task_id=found,
+            timeout_seconds=REFINE_SECONDS,
+            wait_seconds=REFINE_SECONDS + WAIT_BESIDES,
+        )
+    except InvalidError as error:
+        raise UnavailableError(error.message, retry_after=None, kind="agent") from None
+    if run.status not in RUN_FINAL:
+        run = await stop_run(call.ctx, run_id=run.id)
+    text = (run.output or {}).get("text")
+    if run.status != RunStatus.COMPLETED or not text:
+        message = run.error or "The agent did not answer in time"
+        raise UnavailableError(message, retry_after=None, kind="agent")
+    return {"data": {"refined_description": text}}
 
 
 @router.get(

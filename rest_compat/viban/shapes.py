@@ -159,6 +159,18 @@ class ExecutionsAnswer(_Shown):
     data: list[Execution]
 
 
+class Refinement(_Shown):
+    """What an agent proposes, in Markdown."""
+
+    refined_description: str
+
+
+class RefinementAnswer(_Shown):
+    """A proposal."""
+
+    data: Refinement
+
+
 class HealthAnswer(_Shown):
     """Whether the server works."""
 

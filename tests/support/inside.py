@@ -263,6 +263,7 @@ async def open_inside(
         patch.setattr("server.services.ArgonPasswords", partial(ArgonPasswords, fast=True))
         errors: list[str] = []
         patch.setattr("server.graphql._log_internal_error", _recorder(errors))
+        patch.setattr("server.rest._log_error", _recorder(errors))
         app = create_app(chosen)
         async with app.router.lifespan_context(app):
             services: Services = app.state.server.services
