@@ -6,6 +6,7 @@ from models.event import SITE_STREAM, Event, EventStream, IdempotencyRecord
 from models.run import Run, RunOutput
 from models.story import Sprint, Story
 from models.task import Task, TaskContext, TaskDependency
+from models.totals import QueueStatistic, RunTotal, UsageTotal
 from models.user import ApiKey, LoginThrottle, Membership, User
 from models.webhook import Delivery, Webhook
 from models.workspace import Counter, GitCredential, Repository, TaskTotal, Workspace
@@ -23,16 +24,19 @@ __all__ = [
     "IdempotencyRecord",
     "LoginThrottle",
     "Membership",
+    "QueueStatistic",
     "Record",
     "Repository",
     "Run",
     "RunOutput",
+    "RunTotal",
     "Sprint",
     "Story",
     "Task",
     "TaskContext",
     "TaskDependency",
     "TaskTotal",
+    "UsageTotal",
     "User",
     "Webhook",
     "Workspace",

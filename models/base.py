@@ -30,6 +30,9 @@ Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgr
 Id = sa.String(36)
 """A canonical lower-case UUID as text: no conversion at the wire, and prefixes can be searched."""
 
+Tokens = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+"""A count that may pass 2**31; SQLite's INTEGER is that wide anyway."""
+
 _PUBLIC_ALPHABET = string.ascii_lowercase + string.digits
 PUBLIC_ID_LENGTH = 12
 

@@ -49,6 +49,19 @@ class QueueClass(StrEnum):
     LOW = "LOW"
 
 
+class RunHold(StrEnum):
+    """What a waiting run waits for."""
+
+    WORKSPACE_CLOSED = "WORKSPACE_CLOSED"
+    EXECUTOR_MISSING = "EXECUTOR_MISSING"
+    QUEUE_PAUSED = "QUEUE_PAUSED"
+    DEPENDENCIES = "DEPENDENCIES"
+    BUDGET = "BUDGET"
+    TASK_RUNNING = "TASK_RUNNING"
+    WORKSPACE_LIMIT = "WORKSPACE_LIMIT"
+    TURN = "TURN"
+
+
 class Executor(StrEnum):
     """Programs that can execute a run."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from models.base import Id, Json, new_id, new_public_id
+from models.base import Id, Json, Tokens, new_id, new_public_id
 from models.enums import QueueClass, RunKind, RunStatus
 from models.task import DEFAULT_PRIORITY_LEVEL
 
@@ -23,7 +23,8 @@ class Run(SQLModel, table=True):
     __table_args__ = (
         sa.Index("ix_run_task", "task_id", "created_at", "id"),
         sa.Index("ix_run_workspace", "workspace_id", "created_at", "id"),
-        sa.Index("ix_run_queue", "status", "queue_rank", "priority_level", "queued_at", "id"),
+        sa.Index("ix_run_queue", "status", "queue_rank", "queue_key", "queued_at", "id"),
+        sa.Index("ix_run_command", "workspace_id", "kind", "created_by", "created_at", "id"),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, sa_type=Id)
@@ -47,9 +48,14 @@ class Run(SQLModel, table=True):
     attempt: int = 1
     queue_class: str = Field(default=QueueClass.NORMAL, max_length=6)
     queue_rank: int = 1
+    queue_key: float = 0.0
     priority_level: int = DEFAULT_PRIORITY_LEVEL
     prompt: str | None = Field(default=None, sa_type=sa.Text)
+    command: str | None = Field(default=None, sa_type=sa.Text)
+    working_directory: str | None = Field(default=None, max_length=4096)
     timeout_seconds: int | None = None
+    token_budget: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cost_budget_usd: float | None = None
 
     branch: str | None = Field(default=None, max_length=255)
     base_branch: str | None = Field(default=None, max_length=255)
@@ -72,9 +78,9 @@ class Run(SQLModel, table=True):
 
     activity: str | None = Field(default=None, max_length=500)
     progress: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
+    input_tokens: int = Field(default=0, sa_type=Tokens)
+    output_tokens: int = Field(default=0, sa_type=Tokens)
+    cached_tokens: int = Field(default=0, sa_type=Tokens)
     cost_usd: float = 0.0
     output: dict[str, Any] | None = Field(default=None, sa_type=Json)
     state: dict[str, Any] = Field(default_factory=dict, sa_type=Json)

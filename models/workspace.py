@@ -46,6 +46,10 @@ class Workspace(SQLModel, table=True):
     pull_mode: bool = False
     queue_paused: list[str] = Field(default_factory=list, sa_type=Json)
     worktree_setup: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    run_token_budget: int | None = Field(default=None, sa_type=sa.BigInteger)
+    run_cost_budget_usd: float | None = None
+    day_token_budget: int | None = Field(default=None, sa_type=sa.BigInteger)
+    day_cost_budget_usd: float | None = None
     created_by: str | None = Field(default=None, sa_type=Id)
     created_at: datetime
     updated_at: datetime

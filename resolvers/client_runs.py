@@ -25,7 +25,13 @@ from resolvers.runs import stop_run
 from resolvers.task_access import get_task
 from resolvers.task_board import enter_status
 from resolvers.task_fields import check_branch
-from resolvers.task_runs import QUEUE_RANK, can_execute, change_run, refuse_full_queue
+from resolvers.task_runs import (
+    QUEUE_RANK,
+    can_execute,
+    change_run,
+    queue_key,
+    refuse_full_queue,
+)
 from resolvers.validation import UNSET, Unset
 from resolvers.workspaces import get_active_workspace
 
@@ -367,6 +373,7 @@ async def hand_over_run(
         await refuse_full_queue(ctx)
         await _queue_task(ctx, run.task_id)
         again["managed"] = True
+        again["queue_key"] = queue_key(run.priority_level, ctx.now)
         again["prompt"] = check.optional_text(
             prompt, field="prompt", maximum=ctx.limits.description
         )

@@ -35,6 +35,7 @@ from resolvers.ports import (
     WakeUps,
 )
 from resolvers.principal import ROLE_PERMISSIONS, Principal
+from resolvers.run_totals import RunTotals
 from resolvers.totals import TaskTotals
 from resolvers.webhook_formats import WebhookFormat
 
@@ -87,6 +88,7 @@ class Context:
         self._events: list[PendingEvent] = []
         self._after_commit: list[Callable[[], None]] = []
         self.task_totals = TaskTotals()
+        self.run_totals = RunTotals()
         self._reader: Reader | None = None
         self._reader_stack: AsyncExitStack | None = None
         self._opening: Awaitable[Reader] | None = None
@@ -258,9 +260,10 @@ class Context:
         try:
             async with self.services.database.write() as transaction:
                 self._transaction, self._events, self._after_commit = transaction, [], []
-                self.task_totals = TaskTotals()
+                self.task_totals, self.run_totals = TaskTotals(), RunTotals()
                 result = await work()
                 await self.task_totals.write(transaction)
+                await self.run_totals.write(transaction)
                 heads = await append_events(
                     transaction, self._events, principal=self.principal, at=self.now
                 )

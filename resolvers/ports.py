@@ -216,6 +216,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """How much a run may use, and all runs together on one day (UTC); None is no limit.
+
+    Tokens are those sent and those answered; money is US dollars.
+    """
+
+    run_tokens: int | None = None
+    run_cost_usd: float | None = None
+    day_tokens: int | None = None
+    day_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """What operators allow; see docs/operator.md."""
 
@@ -225,3 +238,4 @@ class Trust:
     executors: Mapping[str, Any] | None = None
     default_executor: str = "CUSTOM"
     max_concurrent_runs: int = 4
+    budget: Budget = Budget()

@@ -4,15 +4,17 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from models import Delivery, Event, EventStream, Webhook, table_of
+from models import Delivery, Event, EventStream, QueueStatistic, Webhook, table_of
 from models.enums import DeliveryStatus
 from resolvers.context import Context
 from resolvers.operation import step
+from resolvers.run_totals import LONG, SHORT
 
 EVENT = table_of(Event).c
 STREAM = table_of(EventStream).c
 DELIVERY = table_of(Delivery).c
 WEBHOOK = table_of(Webhook).c
+STATISTIC = table_of(QueueStatistic).c
 BATCH = 5_000
 """Events removed in one transaction at the most, so that writers are not kept waiting."""
 
@@ -32,6 +34,20 @@ async def prune_events(ctx: Context, *, older_than: timedelta) -> int:
     for stream_id in stream_ids:
         while (count := await _prune_batch(ctx, stream_id=stream_id, before=before)) > 0:
             removed += count
+    return removed
+
+
+@step
+async def prune_queue_statistics(ctx: Context) -> int:
+    """Forget statistics of queues that no report shows any more; how many rows."""
+    removed = 0
+    for seconds, kept in ((SHORT, timedelta(hours=3)), (LONG, timedelta(days=400))):
+        before = int((ctx.now - kept).timestamp())
+        removed += await ctx.transaction.execute(
+            sa.delete(table_of(QueueStatistic)).where(
+                STATISTIC.seconds == seconds, STATISTIC.starts_at < before
+            )
+        )
     return removed
 
 

@@ -12,20 +12,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Run, Task, Workspace, table_of
-from models.base import json_contains
-from models.enums import QueueClass, RunKind, RunStatus, TaskStatus, WorkspaceStatus
+from models.enums import RunKind, RunStatus, TaskStatus, WorkspaceStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
 from resolvers.operation import operation, step
+from resolvers.queue_conditions import executing, startable
 from resolvers.task_access import record_from
 from resolvers.task_board import enter_status
-from resolvers.task_queries import has_unmet_dependency
-from resolvers.task_runs import change_run
+from resolvers.task_runs import QUEUE_ORDER, change_run
 
 RUN = table_of(Run).c
-TASK = table_of(Task).c
 WORKSPACE = table_of(Workspace).c
 LEASE = timedelta(seconds=60)
 """How long a claim holds without being renewed."""
@@ -50,10 +48,9 @@ class ClaimedRun:
 async def claim_run(
     ctx: Context, *, host: str, executors: Collection[str], maximum: int
 ) -> ClaimedRun | None:
-    """Take the next run out of the queue: by queue, then priority, then age.
+    """Take the next run out of the queue: by queue, then by its place there.
 
-    A run is passed over while its workspace runs as many as it may, its queue is paused, its task
-    waits for another one or has a run that executes, or this server cannot start its executor.
+    A run is passed over while anything holds it up (``resolvers.queue_conditions``).
 
     Args:
         ctx: the system's.
@@ -64,12 +61,15 @@ async def claim_run(
     Returns:
         The claimed run, RUNNING, its task IN_PROGRESS; None when nothing is ready.
     """
-    executing = await ctx.transaction.scalar(
+    already = await ctx.transaction.scalar(
         sa.select(sa.func.count()).where(
-            RUN.managed.is_(True), RUN.status.in_(sorted(RUN_EXECUTING)), RUN.host == host
+            RUN.managed.is_(True),
+            RUN.kind != RunKind.COMMAND,
+            RUN.status.in_(sorted(RUN_EXECUTING)),
+            RUN.host == host,
         )
     )
-    if executing >= maximum:
+    if already >= maximum:
         return None
     for run in await _candidates(ctx, executors):
         workspace = await _lock_workspace(ctx, run.workspace_id)
@@ -79,55 +79,17 @@ async def claim_run(
     return None
 
 
-async def any_run_waits(ctx: Context) -> bool:
-    """Whether any managed run is queued: a read, so that an idle server keeps off the writers."""
-    found = await (await ctx.reader()).scalar(
-        sa.select(RUN.id).where(RUN.status == RunStatus.QUEUED, RUN.managed.is_(True)).limit(1)
-    )
+async def any_run_waits(ctx: Context, *, executors: Collection[str]) -> bool:
+    """Whether any run could start: a read, so that an idle server keeps off the writers."""
+    found = await (await ctx.reader()).scalar(startable(ctx, executors, RUN.id).limit(1))
     return found is not None
 
 
 async def _candidates(ctx: Context, executors: Collection[str]) -> list[Run]:
-    statement = (
-        select_all(Run)
-        .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
-        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
-        .where(
-            RUN.status == RunStatus.QUEUED,
-            RUN.managed.is_(True),
-            RUN.executor.in_(sorted(executors)),
-            WORKSPACE.status == WorkspaceStatus.ACTIVE,
-            WORKSPACE.deleted_at.is_(None),
-            TASK.deleted_at.is_(None),
-            sa.or_(RUN.task_id.is_(None), sa.not_(has_unmet_dependency(RUN.task_id))),
-            _executing(task_id=RUN.task_id) == 0,
-            *(_queue_open(queue) for queue in QueueClass),
-            _executing(workspace_id=WORKSPACE.id) < WORKSPACE.max_concurrent,
-        )
-        .order_by(RUN.queue_rank, RUN.priority_level.desc(), RUN.queued_at, RUN.id)
-        .limit(CLAIM_CANDIDATES)
-    )
+    statement = startable(ctx, executors, *RUN).order_by(*QUEUE_ORDER).limit(CLAIM_CANDIDATES)
     if ctx.transaction.dialect == "postgresql":
         statement = statement.with_for_update(of=table_of(Run), skip_locked=True)
     return await ctx.transaction.records(Run, statement)
-
-
-def _queue_open(queue: QueueClass) -> sa.ColumnElement[bool]:
-    return sa.not_(sa.and_(RUN.queue_class == queue, json_contains(WORKSPACE.queue_paused, queue)))
-
-
-def _executing(**where: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
-    other = table_of(Run).alias("executing")
-    return (
-        sa.select(sa.func.count())
-        .select_from(other)
-        .where(
-            *(other.c[name] == value for name, value in where.items()),
-            other.c.managed.is_(True),
-            other.c.status.in_(sorted(RUN_EXECUTING)),
-        )
-        .scalar_subquery()
-    )
 
 
 async def _lock_workspace(ctx: Context, workspace_id: str) -> Workspace | None:
@@ -146,8 +108,8 @@ async def _lock_workspace(ctx: Context, workspace_id: str) -> Workspace | None:
 async def _has_room(ctx: Context, workspace: Workspace, run: Run) -> bool:
     row = await ctx.transaction.first(
         sa.select(
-            _executing(workspace_id=sa.literal(workspace.id)).label("of_workspace"),
-            _executing(task_id=sa.literal(run.task_id)).label("of_task"),
+            executing(workspace_id=sa.literal(workspace.id)).label("of_workspace"),
+            executing(task_id=sa.literal(run.task_id)).label("of_task"),
         )
     )
     assert row is not None  # noqa: S101  # counts have always a row

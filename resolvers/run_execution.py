@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from models import Run, RunOutput, Task, table_of
 from models.enums import RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_FINAL, TRANSITIONS
+from resolvers.budgets import REASON as OVERSPENT
+from resolvers.budgets import find_overspending
 from resolvers.context import Context
 from resolvers.operation import operation, step
 from resolvers.run_claims import adopt_run, get_fenced_run
 from resolvers.run_queries import pack_entries
 from resolvers.task_access import change_task, record_from
 from resolvers.task_board import enter_status
-from resolvers.task_runs import change_run
+from resolvers.task_runs import change_run, request_stop
 
 TASK = table_of(Task).c
 
@@ -58,6 +60,11 @@ class OutputFacts:
     cost_usd: float = 0.0
     announce: bool = False
     """Whether to write an activity event; the caller does so at most once a second."""
+
+    @property
+    def uses(self) -> bool:
+        """Whether anything was used."""
+        return any((self.input_tokens, self.output_tokens, self.cached_tokens, self.cost_usd))
 
 
 @step
@@ -111,9 +118,13 @@ async def append_output(
         if (value := getattr(facts, name)) is not None:
             changes[name] = value
     if facts.announce:
-        await change_run(ctx, run, "run.activity", **changes)
+        after = await change_run(ctx, run, "run.activity", **changes)
     else:
-        await ctx.transaction.update_by_id(Run, run_id, **changes)
+        after = await ctx.transaction.update_by_id(Run, run_id, **changes)
+    if facts.uses:
+        ctx.run_totals.record_usage(run, after, at=ctx.now)
+        if (text := await find_overspending(ctx, run, after)) is not None:
+            await request_stop(ctx, after, reason=OVERSPENT, error=text)
     return last
 
 
@@ -153,7 +164,7 @@ async def finish_run(ctx: Context, *, run_id: str, token: int, outcome: RunOutco
         f"run.{status.lower()}",
         status=status,
         reason=reason,
-        error=outcome.error,
+        error=run.error if reason == OVERSPENT else outcome.error,
         exit_code=outcome.exit_code,
         lease_owner=None,
         lease_expires_at=None,
@@ -199,7 +210,7 @@ async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
         task,
         target,
         event=TRANSITIONS[event].event,
-        reason=outcome.error or run.reason,
+        reason=outcome.error or run.error or run.reason,
         end_runs=False,
         **{**facts, **changes},
     )

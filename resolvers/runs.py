@@ -4,6 +4,7 @@ from models import Run, Task
 from models.enums import Permission, QueueClass, RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
 from resolvers import validation as check
+from resolvers.budgets import check_amount
 from resolvers.context import Context
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
 from resolvers.operation import operation
@@ -28,6 +29,8 @@ async def start_run(
     agent_id: str | None = None,
     queue: str | None = None,
     timeout_seconds: int | None = None,
+    token_budget: float | None = None,
+    cost_budget_usd: float | None = None,
 ) -> Run:
     """Queue a run of a task; it starts as soon as its turn comes, and the task is then IN_PROGRESS.
 
@@ -41,6 +44,8 @@ async def start_run(
         agent_id: the agent it runs as, by default the task's.
         queue: HIGH, NORMAL or LOW; by default the task's.
         timeout_seconds: ends the run after so long, 1 second to 7 days.
+        token_budget: stops it once it has used so many tokens; beside the workspace's budget.
+        cost_budget_usd: stops it once it has used so many US dollars; likewise.
 
     Raises:
         IllegalTransitionError, NotFoundError, ForbiddenError, InvalidError, ConflictError,
@@ -72,6 +77,8 @@ async def start_run(
         agent_id=agent_id,
         queue_class=queue,
         timeout_seconds=timeout_seconds,
+        token_budget=check_amount("token_budget", token_budget),
+        cost_budget_usd=check_amount("cost_budget_usd", cost_budget_usd),
     )
 
 
@@ -161,4 +168,6 @@ async def retry_run(ctx: Context, *, run_id: str) -> Run:
         agent_id=run.agent_id,
         queue_class=run.queue_class,
         timeout_seconds=run.timeout_seconds,
+        token_budget=run.token_budget,
+        cost_budget_usd=run.cost_budget_usd,
     )

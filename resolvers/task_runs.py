@@ -1,11 +1,12 @@
 """What happens to a task's runs when the task moves, and back."""
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import Agent, Run, Task, Workspace, table_of
-from models.enums import Executor, QueueClass, RunKind, RunStatus
+from models.enums import PRIORITY_LEVEL_MAX, Executor, QueueClass, RunKind, RunStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, RUN_LIVE, RUN_TRANSITIONS
 from models.transaction import select_all
 from resolvers import validation as check
@@ -15,6 +16,17 @@ from resolvers.errors import ConflictError, InvalidError, LimitExceededError
 RUN = table_of(Run).c
 QUEUE_RANK = {QueueClass.HIGH: 0, QueueClass.NORMAL: 1, QueueClass.LOW: 2}
 """The order in which queues are drained."""
+QUEUE_ORDER = (RUN.queue_rank, RUN.queue_key, RUN.queued_at, RUN.id)
+"""SQL: the order in which waiting runs start."""
+_PRIORITY_STEP = 1e10
+
+
+def queue_key(priority_level: int, queued_at: datetime) -> float:
+    """Where a run takes its place in its queue: by priority, then age; smaller is earlier.
+
+    It is seconds within a priority, so that a place between any two runs can be named.
+    """
+    return (PRIORITY_LEVEL_MAX - priority_level) * _PRIORITY_STEP + queued_at.timestamp()
 
 
 async def live_runs(ctx: Context, task: Task) -> list[Run]:
@@ -40,6 +52,8 @@ async def queue_run(
     agent_id: str | None = None,
     queue_class: str | None = None,
     timeout_seconds: int | None = None,
+    token_budget: int | None = None,
+    cost_budget_usd: float | None = None,
     resumed_from: Run | None = None,
     kind: RunKind = RunKind.TASK,
 ) -> Run:
@@ -76,9 +90,12 @@ async def queue_run(
         attempt=int(attempt) + 1,
         queue_class=queue,
         queue_rank=QUEUE_RANK[queue],
+        queue_key=queue_key(task.priority_level, ctx.now),
         priority_level=task.priority_level,
         prompt=prompt,
         timeout_seconds=timeout_seconds,
+        token_budget=token_budget,
+        cost_budget_usd=cost_budget_usd,
         branch=task.branch,
         base_branch=task.base_branch or workspace.default_branch,
         session_id=resumed_from.session_id if resumed_from else None,
@@ -88,6 +105,7 @@ async def queue_run(
         created_at=ctx.now,
         updated_at=ctx.now,
     )
+    ctx.run_totals.record(None, run, at=ctx.now)
     ctx.emit("run.queued", run, workspace_id=run.workspace_id)
     ctx.after_commit(ctx.services.dispatcher.wake)
     return run
@@ -172,6 +190,7 @@ async def change_run(
     after = await ctx.transaction.update_by_id(
         Run, run.id, updated_at=ctx.now, version=run.version + 1, **changes
     )
+    ctx.run_totals.record(run, after, at=ctx.now)
     extra = dict(extra or {})
     if after.status != run.status:
         extra["from_status"] = run.status
@@ -192,15 +211,21 @@ async def end_run(ctx: Context, run: Run, *, reason: str) -> Run:
     return run
 
 
-async def request_stop(ctx: Context, run: Run, *, reason: str) -> Run:
+async def request_stop(ctx: Context, run: Run, *, reason: str, error: str | None = None) -> Run:
     """Record the intent to stop before anything is signalled; a stop for pausing may be raised.
 
     The intent is written first, because some agents exit with 0 when they are stopped.
     """
     if run.stop_requested_at is not None and run.stop_reason != "paused":
         return run
+    changes: dict[str, Any] = {} if error is None else {"error": error}
     after = await change_run(
-        ctx, run, "run.stop_requested", stop_requested_at=ctx.now, stop_reason=reason
+        ctx,
+        run,
+        "run.stop_requested",
+        stop_requested_at=ctx.now,
+        stop_reason=reason,
+        **changes,
     )
     ctx.after_commit(lambda: ctx.services.dispatcher.stop(run.id))
     return after

@@ -115,7 +115,13 @@ async def _compare_slugs_alone(ctx: Context) -> None:
 
 
 async def change_workspace(
-    ctx: Context, workspace: Workspace, event: str, *, on_site: bool = False, **changes: Any
+    ctx: Context,
+    workspace: Workspace,
+    event: str,
+    *,
+    on_site: bool = False,
+    extra: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Workspace:
     """Write a change of a workspace: version, time and events in one place.
 
@@ -124,12 +130,13 @@ async def change_workspace(
         workspace: as it is.
         event: what happened.
         on_site: whether the site's log tells it too.
+        extra: further facts of the event.
         changes: new column values.
     """
     after = await ctx.transaction.update_by_id(
         Workspace, workspace.id, updated_at=ctx.now, version=workspace.version + 1, **changes
     )
-    facts: dict[str, Any] = {"changed": sorted(changes)}
+    facts: dict[str, Any] = {"changed": sorted(changes), **(extra or {})}
     if after.status != workspace.status:
         facts["from_status"] = workspace.status
     ctx.emit(event, after, workspace_id=workspace.id, **facts)

@@ -13,6 +13,7 @@ from resolvers import validation as check
 from resolvers.agents import AgentFilter as AgentConditions
 from resolvers.task_queries import TaskFilter as TaskConditions
 from resolvers.task_queries import list_tasks
+from resolvers.usage import usage_of
 from schema.common import (
     PAGED,
     After,
@@ -25,6 +26,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
+from schema.run import Usage
 from schema.task import Task
 
 if TYPE_CHECKING:
@@ -95,6 +97,11 @@ class Agent(Node):
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
         found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        return found
+
+    @strawberry.field(description="What the runs it was given used, from kept sums.")
+    async def usage(self, info: Info) -> Usage:
+        found: Any = await usage_of(info.context, self.workspace_id, "agent", self.id)
         return found
 
     @strawberry.field(description="Its newest reports, newest first.", metadata=NEWEST)

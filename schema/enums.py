@@ -9,6 +9,12 @@ from resolvers.workspace_queries import WorkspaceOrder
 
 strawberry.enum(enums.TaskStatus, description="Where a task stands on the board.")
 strawberry.enum(enums.RunStatus, description="Where a run stands; the last three are final.")
+strawberry.enum(
+    enums.RunHold,
+    description="What a waiting run waits for: its workspace is not active, its executor is not "
+    "configured here, its queue is paused, its task waits for others, the day's budget is used up, "
+    "another run of its task executes, its workspace runs as many as it may, or only its turn.",
+)
 strawberry.enum(enums.RunKind, description="What a run executes.")
 strawberry.enum(enums.QueueClass, description="Which queue a run waits in; HIGH is drained first.")
 strawberry.enum(enums.Executor, description="Programs that can execute a run.")

@@ -31,6 +31,7 @@ from schema.planning_mutations import (
     StoryMutation,
     StoryQuery,
 )
+from schema.queue import QueueMutation, QueueQuery
 from schema.subscription import Subscription
 from schema.task_mutations import TaskMutation, TaskQuery
 from schema.user_mutations import UserMutation, UserQuery
@@ -50,6 +51,7 @@ class Query(
     AgentQuery,
     WebhookQuery,
     GitQuery,
+    QueueQuery,
 ):
     """All root fields for reading."""
 
@@ -130,6 +132,7 @@ class Mutation(
     AgentMutation,
     BulkMutation,
     WebhookMutation,
+    QueueMutation,
 ):
     """All root fields for changing."""
 

@@ -12,12 +12,13 @@ from models import Workspace as WorkspaceRow
 from models.enums import (
     Executor,
     QueueClass,
+    RunHold,
     RunKind,
     RunStatus,
     TaskPriority,
     priority_of,
 )
-from resolvers import loading
+from resolvers import loading, queue_queries
 from resolvers.run_queries import read_run_output
 from schema.context import Info
 from schema.node import Node
@@ -84,13 +85,16 @@ class Diff:
     truncated: bool = strawberry.field(description="Whether files or patch were cut.")
 
 
-@strawberry.type(description="Tokens and money a run used, as far as its executor tells.")
+@strawberry.type(
+    description="Tokens and money that were used, as far as executors tell. Tokens are whole "
+    "numbers; sums of them may pass 32 bits."
+)
 class Usage:
-    """Sums over a run."""
+    """Of one run, or summed over many."""
 
-    input_tokens: int = strawberry.field(description="Tokens sent to the model.")
-    output_tokens: int = strawberry.field(description="Tokens the model answered.")
-    cached_tokens: int = strawberry.field(description="Input tokens that came from a cache.")
+    input_tokens: float = strawberry.field(description="Tokens sent to the model.")
+    output_tokens: float = strawberry.field(description="Tokens the model answered.")
+    cached_tokens: float = strawberry.field(description="Input tokens that came from a cache.")
     cost_usd: float = strawberry.field(description="Cost in US dollars.")
 
 
@@ -112,12 +116,19 @@ class Run(Node):
     status: RunStatus = strawberry.field(description="Where it stands.")
     reason: str | None = strawberry.field(
         description="Why it ended, in a word: done, exit_code, signal, time_limit, silence, "
-        "stopped …"
+        "stopped, budget …"
     )
     error: str | None = strawberry.field(description="Why it failed, for people.")
     attempt: int = strawberry.field(description="Counts the runs of its task, from 1.")
     queue_class: QueueClass = strawberry.field(description="The queue it waits or waited in.")
     priority_level: int = strawberry.field(description="Priority as a level, 0 to 10.")
+    token_budget: float | None = strawberry.field(
+        description="How many tokens it may use, sent and answered together; null: no limit of "
+        "its own."
+    )
+    cost_budget_usd: float | None = strawberry.field(
+        description="How many US dollars it may use; null: no limit of its own."
+    )
     branch: str | None = strawberry.field(description="The branch it works on.")
     base_branch: str | None = strawberry.field(description="What that branch starts from.")
     base_commit: str | None = strawberry.field(description="The commit it started from.")
@@ -167,6 +178,19 @@ class Run(Node):
         row: Any = self
         text = row.output.get("text") if isinstance(row.output, dict) else None
         return text if isinstance(text, str) else None
+
+    @strawberry.field(
+        description="Its place among those that wait in its workspace, from 1; null where it does "
+        "not wait."
+    )
+    async def queue_position(self, info: Info) -> int | None:
+        run: Any = self
+        return await queue_queries.queue_position(info.context, run)
+
+    @strawberry.field(description="What it waits for; null where it does not wait.")
+    async def waits_for(self, info: Info) -> RunHold | None:
+        run: Any = self
+        return await queue_queries.run_hold(info.context, run)
 
     @strawberry.field(description="Its workspace.")
     async def workspace(

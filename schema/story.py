@@ -12,6 +12,7 @@ from resolvers.stories import StoryFilter as StoryConditions
 from resolvers.stories import StoryOrder, list_stories
 from resolvers.task_queries import TaskFilter as TaskConditions
 from resolvers.task_queries import list_tasks
+from resolvers.usage import sprint_usage
 from schema.common import (
     PAGED,
     After,
@@ -24,6 +25,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
+from schema.run import Usage
 from schema.task import Task
 
 if TYPE_CHECKING:
@@ -123,6 +125,13 @@ class Sprint(Node):
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
         found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        return found
+
+    @strawberry.field(
+        description="What the runs of the tasks that are planned into it used, deleted tasks too."
+    )
+    async def usage(self, info: Info) -> Usage:
+        found: Any = await sprint_usage(info.context, self.workspace_id, self.number)
         return found
 
     @strawberry.field(description="How much of it is done.")

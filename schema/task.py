@@ -29,6 +29,7 @@ from resolvers.paging import PageArguments
 from resolvers.run_queries import list_runs
 from resolvers.task_access import NewDependency
 from resolvers.task_queries import TaskFilter as TaskConditions
+from resolvers.usage import usage_of
 from schema.common import (
     PAGED,
     After,
@@ -46,7 +47,7 @@ from schema.user import User
 if TYPE_CHECKING:
     from schema.agent import Agent
     from schema.event import Event
-    from schema.run import Run
+    from schema.run import Run, Usage
     from schema.story import Sprint, Story
     from schema.workspace import Workspace
 
@@ -205,6 +206,11 @@ class Task(Node):
     @strawberry.field(description="Files agents are told to read.", metadata={"list_size": 50})
     async def context_entries(self, info: Info) -> list[ContextEntry]:
         found: Any = await loading.context_entries_of(info.context, self.id)
+        return found
+
+    @strawberry.field(description="What its runs used together, from kept sums.")
+    async def usage(self, info: Info) -> Annotated["Usage", strawberry.lazy("schema.run")]:
+        found: Any = await usage_of(info.context, self.workspace_id, "task", self.id)
         return found
 
     @strawberry.field(description="Its newest run.")

@@ -198,3 +198,10 @@ class StartRunInput:
     timeout_seconds: int | None = strawberry.field(
         default=None, description="Ends it after so long: 1 to 604,800."
     )
+    token_budget: float | None = strawberry.field(
+        default=None,
+        description="Stops it once it has used so many tokens, sent and answered together.",
+    )
+    cost_budget_usd: float | None = strawberry.field(
+        default=None, description="Stops it once it has used so many US dollars."
+    )

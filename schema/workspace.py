@@ -16,9 +16,21 @@ from models.enums import (
     Workflow,
     WorkspaceStatus,
 )
-from resolvers import agents, members, repositories, run_queries, sprints, stories, task_queries
+from resolvers import (
+    agents,
+    members,
+    queue_queries,
+    repositories,
+    run_queries,
+    sprints,
+    stories,
+    task_queries,
+    usage,
+)
+from resolvers import validation as check
 from resolvers import workspace_queries as queries
 from resolvers.event_queries import list_events
+from resolvers.queue_queries import MetricsPeriod
 from resolvers.stories import StoryOrder
 from resolvers.task_queries import TaskOrder
 from resolvers.viewing import permissions_in
@@ -37,7 +49,16 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
-from schema.run import Run
+from schema.queue import (
+    QUEUES,
+    Budget,
+    DayUsage,
+    Period,
+    QueueReport,
+    QueueState,
+    budget_of,
+)
+from schema.run import Run, Usage
 from schema.story import Sprint, Story, StoryFilter
 from schema.story import conditions as story_conditions
 from schema.task import Task, TaskFilter, conditions
@@ -286,6 +307,43 @@ class Workspace(Node):
             page=page_arguments(first, after, last, before),
         )
         return connection(page)
+
+    @strawberry.field(
+        description="The three queues its runs wait in, higher ones first.", metadata=QUEUES
+    )
+    async def queues(self, info: Info) -> list[QueueState]:
+        found: Any = await queue_queries.queue_states(info.context, workspace_id=self.id)
+        return found
+
+    @strawberry.field(description="How its queues did, from kept statistics.", metadata={"cost": 5})
+    async def queue_report(self, info: Info, period: Period = MetricsPeriod.DAY) -> QueueReport:
+        found: Any = await queue_queries.queue_report(
+            info.context, workspace_id=self.id, period=period
+        )
+        return found
+
+    @strawberry.field(description="What all its runs used together, from kept sums.")
+    async def usage(self, info: Info) -> Usage:
+        found: Any = await usage.usage_of(info.context, self.id, "workspace", self.id)
+        return found
+
+    @strawberry.field(
+        description="What its runs used on each of the last days (UTC), today last.",
+        metadata={"page_size_arguments": ("days",)},
+    )
+    async def usage_by_day(
+        self,
+        info: Info,
+        days: Annotated[int, strawberry.argument(description="How many days: 1 to 90.")] = 7,
+    ) -> list[DayUsage]:
+        number = check.integer(days, field="days", minimum=1, maximum=usage.DAYS_MAX)
+        found: Any = await usage.daily_usage(info.context, self.id, days=number)
+        return found
+
+    @strawberry.field(description="How much its runs may use.")
+    def budget(self) -> Budget:
+        row: Any = self
+        return budget_of(row)
 
     @strawberry.field(description="What happened in it, newest first.", metadata=PAGED)
     async def history(

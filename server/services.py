@@ -12,7 +12,7 @@ from broadcaster import Broadcast
 
 from models.database import Database, DatabaseOptions
 from resolvers.context import Context, Services
-from resolvers.ports import Limits, Trust
+from resolvers.ports import Budget, Limits, Trust
 from resolvers.principal import SYSTEM
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
@@ -78,6 +78,12 @@ def make_trust(settings: Settings) -> Trust:
         executors=commands,
         default_executor=default,
         max_concurrent_runs=settings.max_concurrent_runs,
+        budget=Budget(
+            run_tokens=settings.run_token_budget or None,
+            run_cost_usd=settings.run_cost_budget or None,
+            day_tokens=settings.day_token_budget or None,
+            day_cost_usd=settings.day_cost_budget or None,
+        ),
     )
 
 

@@ -236,6 +236,20 @@ class Settings(BaseSettings):
     worktree_command_limit: Duration = _setting(
         10 * _MINUTE, "runs", "Longest time of one such command, seconds.", gt=0
     )
+    run_token_budget: int = _setting(
+        0, "runs", "Tokens, sent and answered, after which a run is stopped; 0 is no limit.", ge=0
+    )
+    run_cost_budget: float = _setting(
+        0.0, "runs", "US dollars after which a run is stopped; 0 is no limit.", ge=0
+    )
+    day_token_budget: int = _setting(
+        0,
+        "runs",
+        "Tokens all runs of this site may use together on one day (UTC); beyond, runs are stopped "
+        "and held until the next day. 0 is no limit.",
+        ge=0,
+    )
+    day_cost_budget: float = _setting(0.0, "runs", "The same in US dollars; 0 is no limit.", ge=0)
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
     )

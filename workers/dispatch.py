@@ -116,7 +116,7 @@ class RunDispatcher:
     async def _any_waits(self) -> bool:
         ctx = self._system()
         try:
-            return await any_run_waits(ctx)
+            return await any_run_waits(ctx, executors=self.settings.executors.keys())
         finally:
             await ctx.release()
 

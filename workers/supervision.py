@@ -13,7 +13,7 @@ from resolvers.context import Context, Services
 from resolvers.errors import UnavailableError
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
-from resolvers.retention import prune_events
+from resolvers.retention import prune_events, prune_queue_statistics
 from resolvers.webhook_history import drop_old_deliveries
 from workers.dispatch import RunDispatcher
 from workers.webhooks import WebhookDeliverer
@@ -83,6 +83,7 @@ async def _sweep_for_ever(services: Services, event_retention: float) -> None:
         await purge_agent_progress(system)
         await drop_expired_requests(system)
         await drop_old_deliveries(system)
+        await prune_queue_statistics(system)
         if event_retention:
             await prune_events(system, older_than=timedelta(seconds=event_retention))
         await asyncio.sleep(SWEEP_SECONDS)

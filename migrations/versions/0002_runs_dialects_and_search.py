@@ -1,5 +1,7 @@
 """What runs, dialects and search need beyond the first shape"""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -15,11 +17,14 @@ depends_on = None
 
 def upgrade() -> None:
     _webhooks()
+    _add_queues_and_budgets()
+    _fill_totals()
     _git()
 
 
 def downgrade() -> None:
     _no_git()
+    _drop_queues_and_budgets()
     _no_webhooks()
 
 
@@ -80,11 +85,157 @@ def _git() -> None:
         ),
         sa.PrimaryKeyConstraint("workspace_id", "host", name=op.f("pk_git_credential")),
     )
-    with op.batch_alter_table("workspace", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("worktree_setup", JSON, nullable=True))
+    op.add_column("workspace", sa.Column("worktree_setup", JSON, nullable=True))
 
 
 def _no_git() -> None:
-    with op.batch_alter_table("workspace", schema=None) as batch_op:
-        batch_op.drop_column("worktree_setup")
+    op.drop_column("workspace", "worktree_setup")
     op.drop_table("git_credential")
+
+
+# --- queues, totals, budgets, commands ---
+# Columns are added in place: copying a table would, on SQLite, delete what refers to it.
+
+RUN_COLUMNS: dict[str, Any] = {
+    "command": sa.Text(),
+    "working_directory": sa.String(length=4096),
+    "token_budget": sa.BigInteger(),
+    "cost_budget_usd": sa.Float(),
+}
+WORKSPACE_COLUMNS: dict[str, Any] = {
+    "run_token_budget": sa.BigInteger(),
+    "run_cost_budget_usd": sa.Float(),
+    "day_token_budget": sa.BigInteger(),
+    "day_cost_budget_usd": sa.Float(),
+}
+
+
+def _add_queues_and_budgets() -> None:
+    op.add_column("run", sa.Column("queue_key", sa.Float(), nullable=False, server_default="0"))
+    for name, kind in RUN_COLUMNS.items():
+        op.add_column("run", sa.Column(name, kind, nullable=True))
+    for name, kind in WORKSPACE_COLUMNS.items():
+        op.add_column("workspace", sa.Column(name, kind, nullable=True))
+    op.drop_index("ix_run_queue", table_name="run")
+    op.create_index(
+        "ix_run_queue", "run", ["status", "queue_rank", "queue_key", "queued_at", "id"]
+    )
+    op.create_index(
+        "ix_run_command", "run", ["workspace_id", "kind", "created_by", "created_at", "id"]
+    )
+    _widen_token_counts(sa.Integer(), sa.BigInteger())
+    op.create_table(
+        "run_total",
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("queue_class", sa.String(length=6), nullable=False),
+        sa.Column("status", sa.String(length=14), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workspace_id"],
+            ["workspace.id"],
+            name=op.f("fk_run_total_workspace_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("workspace_id", "queue_class", "status", name=op.f("pk_run_total")),
+    )
+    op.create_table(
+        "queue_statistic",
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("queue_class", sa.String(length=6), nullable=False),
+        sa.Column("seconds", sa.Integer(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        *(
+            sa.Column(name, sa.Integer(), nullable=False)
+            for name in (
+                "enqueued",
+                "retried",
+                "started",
+                "completed",
+                "failed",
+                "cancelled",
+                "ended",
+            )
+        ),
+        sa.Column("wait_seconds", sa.Float(), nullable=False),
+        sa.Column("run_seconds", sa.Float(), nullable=False),
+        sa.Column("most_waiting", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workspace_id"],
+            ["workspace.id"],
+            name=op.f("fk_queue_statistic_workspace_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint(
+            "workspace_id", "queue_class", "seconds", "starts_at", name=op.f("pk_queue_statistic")
+        ),
+    )
+    op.create_table(
+        "usage_total",
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("subject", sa.String(length=10), nullable=False),
+        sa.Column("subject_id", sa.String(length=36), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cost_nano_usd", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "workspace_id", "subject", "subject_id", name=op.f("pk_usage_total")
+        ),
+    )
+
+
+def _fill_totals() -> None:
+    """Sums over the runs there are; nothing tells the day of a use, so it is the day of the end."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    queued = "strftime('%s', queued_at)" if sqlite else "extract(epoch from queued_at)"
+    op.execute(
+        "UPDATE run SET queue_key = (10 - priority_level) * 1e10 + "
+        f"CAST({queued} AS double precision) WHERE queued_at IS NOT NULL"
+    )
+    op.execute(
+        "INSERT INTO run_total (workspace_id, queue_class, status, total) "
+        "SELECT workspace_id, queue_class, status, count(*) FROM run "
+        f"WHERE managed = {'1' if sqlite else 'true'} AND kind <> 'COMMAND' "
+        "GROUP BY workspace_id, queue_class, status"
+    )
+    day = "COALESCE(finished_at, started_at, created_at)"
+    day = f"strftime('%Y-%m-%d', {day})" if sqlite else f"to_char({day} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    for workspace, subject, subject_id in (
+        ("workspace_id", "workspace", "workspace_id"),
+        ("workspace_id", "task", "task_id"),
+        ("workspace_id", "agent", "agent_id"),
+        ("workspace_id", "day", day),
+        ("'site'", "day", day),
+    ):
+        op.execute(
+            "INSERT INTO usage_total (workspace_id, subject, subject_id, input_tokens, "
+            "output_tokens, cached_tokens, cost_nano_usd) "
+            f"SELECT {workspace}, '{subject}', {subject_id}, sum(input_tokens), "
+            "sum(output_tokens), sum(cached_tokens), "
+            "sum(CAST(round(cost_usd * 1e9) AS bigint)) FROM run "
+            f"WHERE {subject_id} IS NOT NULL AND (input_tokens > 0 OR output_tokens > 0 "
+            "OR cached_tokens > 0 OR cost_usd > 0) GROUP BY 1, 3"
+        )
+
+
+def _drop_queues_and_budgets() -> None:
+    op.drop_table("usage_total")
+    op.drop_table("queue_statistic")
+    op.drop_table("run_total")
+    _widen_token_counts(sa.BigInteger(), sa.Integer())
+    op.drop_index("ix_run_command", table_name="run")
+    op.drop_index("ix_run_queue", table_name="run")
+    op.create_index(
+        "ix_run_queue", "run", ["status", "queue_rank", "priority_level", "queued_at", "id"]
+    )
+    for name in WORKSPACE_COLUMNS:
+        op.drop_column("workspace", name)
+    for name in ("queue_key", *RUN_COLUMNS):
+        op.drop_column("run", name)
+
+
+def _widen_token_counts(old: Any, new: Any) -> None:
+    """SQLite's INTEGER is wide enough, and altering it would copy the table."""
+    if op.get_bind().dialect.name == "postgresql":
+        for name in ("input_tokens", "output_tokens", "cached_tokens"):
+            op.alter_column("run", name, existing_type=old, type_=new, existing_nullable=False)

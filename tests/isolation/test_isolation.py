@@ -35,7 +35,7 @@ from tests.support.tenants import Tenant, make_tenant
 MINE, THEIRS = "Aardvark", "Quokka"
 UNKNOWN_WORD = "nothing"
 SEVERAL = 6
-CHANGING = re.compile(r'"lastUsedAt":("[^"]*"|null)|"extensions":\{"cost":\{[^}]*\}\}')
+CHANGING = re.compile(r'"(?:lastUsedAt|startsAt)":("[^"]*"|null)|"extensions":\{"cost":\{[^}]*\}\}')
 """What an answer tells of the asking itself."""
 
 T = TypeVar("T")

@@ -54,6 +54,9 @@ BOUNDED_BY: dict[str, str] = {
     "OutputPage.entries": "first of Run.output",
     "Query.gitAccess": "20 hosts with a credential",
     "Query.executors": "the vocabulary of executors",
+    "Query.queues": "the vocabulary of queues",
+    "QueueReport.queues": "the vocabulary of queues",
+    "QueueReport.timeline": "the steps of a period",
     "Repository.accessAgents": "100 names when it is set",
     "SearchResult.agents": "first of search",
     "SearchResult.stories": "first of search",
@@ -71,6 +74,7 @@ BOUNDED_BY: dict[str, str] = {
     "Viewer.permissions": "the vocabulary of permissions",
     "Workspace.pausedQueues": "the vocabulary of queues",
     "Workspace.permissions": "the vocabulary of permissions",
+    "Workspace.queues": "the vocabulary of queues",
     "Workspace.repositories": "100 in a workspace",
     "Workspace.taskTotals": "the vocabulary of task statuses",
 }

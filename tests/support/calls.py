@@ -249,6 +249,18 @@ CALLS: dict[str, Call] = {
     "Mutation.refineTask": _input_with("taskId", _a_task),
     "Mutation.stopRun": _new(Tenant.queued_run),
     "Mutation.retryRun": _new(Tenant.failed_run),
+    "Query.queues": _constant(lambda t: {"workspaceId": t.id}),
+    "Query.queues:all": _constant(lambda _: {}),
+    "Query.queueReport": _constant(lambda t: {"workspaceId": t.id, "period": "HOUR"}),
+    "Query.queueReport:all": _constant(lambda _: {"period": "DAY"}),
+    "Query.queuedRuns": _constant(lambda t: {"workspaceId": t.id}),
+    "Mutation.pauseQueue": _constant(lambda t: {"workspaceId": t.id, "queue": "LOW"}),
+    "Mutation.resumeQueue": _constant(lambda t: {"workspaceId": t.id, "queue": "LOW"}),
+    "Mutation.clearQueue": _constant(lambda t: {"workspaceId": t.id, "queue": "LOW"}),
+    "Mutation.moveQueuedRun": _input_with("id", Tenant.queued_run, position=1),
+    "Mutation.setBudget": _input(
+        lambda t: {"workspaceId": t.id, "dayTokens": 1_000_000 + next(t.numbers)}
+    ),
     "Mutation.createStory": _input(lambda t: {"workspaceId": t.id, "title": t.text("story")}),
     "Mutation.updateStory": _input_with("id", Tenant.story, feedback="changed"),
     "Mutation.deleteStory": _new(Tenant.story),

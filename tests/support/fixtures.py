@@ -28,7 +28,7 @@ BOTH = [
 ]
 
 
-async def _postgres_admin(*statements: str) -> None:
+async def postgres_admin(*statements: str) -> None:
     engine = create_async_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
@@ -48,10 +48,10 @@ def _run_apart(work: Coroutine[Any, Any, Any]) -> None:
 def postgres_template() -> Iterator[str]:
     """A PostgreSQL database that tests copy."""
     name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
-    _run_apart(_postgres_admin(f"CREATE DATABASE {name}"))
+    _run_apart(postgres_admin(f"CREATE DATABASE {name}"))
     _run_apart(migrate(f"{POSTGRES}/{name}"))
     yield name
-    _run_apart(_postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
+    _run_apart(postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +73,11 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
         return
     name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
     source = request.getfixturevalue("postgres_template")
-    await _postgres_admin(f"CREATE DATABASE {name} TEMPLATE {source}")
+    await postgres_admin(f"CREATE DATABASE {name} TEMPLATE {source}")
     try:
         yield f"{POSTGRES}/{name}"
     finally:
-        await _postgres_admin(f"DROP DATABASE {name} WITH (FORCE)")
+        await postgres_admin(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
