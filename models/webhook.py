@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from models.base import Id, Json, new_id
+from models.base import Id, Json, new_id, new_public_id
 from models.enums import DeliveryStatus
 
 
@@ -19,8 +19,10 @@ class Webhook(SQLModel, table=True):
     """
 
     __tablename__ = "webhook"
+    __table_args__ = (sa.Index("uq_webhook_public_id", "public_id", unique=True),)
 
     id: str = Field(default_factory=new_id, primary_key=True, sa_type=Id)
+    public_id: str = Field(default_factory=new_public_id, max_length=12)
     workspace_id: str | None = Field(
         default=None, sa_type=Id, foreign_key="workspace.id", ondelete="CASCADE", index=True
     )

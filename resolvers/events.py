@@ -79,6 +79,26 @@ def snapshot(record: SQLModel | Record) -> dict[str, Any]:
     return kept
 
 
+class SnapshotView:
+    """A snapshot's JSON object with its keys as attributes; absent keys are None."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # An attribute __await__, even if None, would make this look like something to await.
+            raise AttributeError(name)
+        value = self._values.get(name)
+        if value is None and name == "truncated":
+            return []
+        if name.endswith("_at") and isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value
+
+
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= SNAPSHOT_TEXT else value[:SNAPSHOT_TEXT]

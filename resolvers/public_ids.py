@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from models import Run, Task, table_of
+from models import Run, Task, Webhook, table_of
 from models.base import PUBLIC_ID_LENGTH
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
@@ -22,6 +22,11 @@ async def task_id_of(ctx: Context, public_id: str) -> str:
 async def run_id_of(ctx: Context, public_id: str) -> str:
     """The id of the run with this short id; otherwise like :func:`task_id_of`."""
     return await _id_of(ctx, Run, public_id)
+
+
+async def webhook_id_of(ctx: Context, public_id: str) -> str:
+    """The id of the webhook with this short id; otherwise like :func:`task_id_of`."""
+    return await _id_of(ctx, Webhook, public_id)
 
 
 async def _id_of(ctx: Context, model: Any, public_id: str) -> str:

@@ -88,9 +88,13 @@ async def get_webhook(ctx: Context, *, webhook_id: str) -> Webhook:
 
 
 async def list_webhooks(
-    ctx: Context, *, workspace_id: str, page: PageArguments | None = None
+    ctx: Context,
+    *,
+    workspace_id: str,
+    dialect: str | None = None,
+    page: PageArguments | None = None,
 ) -> Page[Webhook]:
-    """A page of a workspace's webhooks, oldest first.
+    """A page of a workspace's webhooks, oldest first: all, or those of one dialect.
 
     Raises:
         NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
@@ -98,6 +102,8 @@ async def list_webhooks(
     await get_workspace(ctx, workspace_id=workspace_id, permission=Permission.WRITE)
     _refuse_agents(ctx)
     statement = select_all(Webhook).where(WEBHOOK.workspace_id == workspace_id)
+    if dialect is not None:
+        statement = statement.where(WEBHOOK.dialect == dialect)
     order = [Order(WEBHOOK.created_at), Order(WEBHOOK.id)]
     return await read_page(ctx, Webhook, statement, order=order, page=page or PageArguments())
 

@@ -1,6 +1,5 @@
 """Events in the schema: what happened, with a snapshot of what it happened to."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,29 +19,10 @@ from models.enums import (
     WorkspaceStatus,
     priority_of,
 )
+from resolvers.events import SnapshotView
 from subscriptions.cursor import encode_cursor
 
 TRUNCATED = "Fields whose value was cut (texts, to 4,096 characters) or left out (JSON) here."
-
-
-class SnapshotView:
-    """A snapshot's JSON object with its keys as attributes; absent keys are None."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            # An attribute __await__, even if None, would make this look like something to await.
-            raise AttributeError(name)
-        value = self._values.get(name)
-        if value is None and name == "truncated":
-            return []
-        if name.endswith("_at") and isinstance(value, str):
-            return datetime.fromisoformat(value)
-        return value
 
 
 @strawberry.type(description="A task as it was after an event.")

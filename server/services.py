@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from broadcaster import Broadcast
 
 from models.database import Database, DatabaseOptions
+from models.enums import Dialect
 from resolvers.context import Context, Services
 from resolvers.ports import Budget, Limits, Trust
 from resolvers.principal import SYSTEM
+from resolvers.webhook_formats import WebhookFormat
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
@@ -128,6 +130,13 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
     )
 
 
+def webhook_formats() -> Mapping[str, WebhookFormat]:
+    """How the dialects deliver webhooks."""
+    from rest_compat.viban.webhooks import VibanWebhooks
+
+    return {Dialect.VIBAN: VibanWebhooks()}
+
+
 class _NobodyWaits:
     """Wake-ups and dispatch of the command line, which lives beside a running server.
 
@@ -212,6 +221,7 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),
             outbound=outbound,
+            webhook_formats=webhook_formats(),
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             on_events=metrics.events_appended,
         )

@@ -31,6 +31,7 @@ def downgrade() -> None:
 # --- webhooks ---
 
 _OF_WEBHOOKS = (
+    sa.Column("public_id", sa.String(length=12), nullable=False, server_default=""),
     sa.Column("previous_secret_until", TIME, nullable=True),
     sa.Column("failures", sa.Integer(), nullable=False, server_default="0"),
 )
@@ -49,6 +50,8 @@ def _webhooks() -> None:
     op.execute("ALTER TABLE webhook RENAME COLUMN delivered_seq TO read_seq")
     for column in _OF_WEBHOOKS:
         op.add_column("webhook", column._copy())
+    op.execute("UPDATE webhook SET public_id = substr(replace(id, '-', ''), 1, 12)")
+    op.create_index("uq_webhook_public_id", "webhook", ["public_id"], unique=True)
     for column in _OF_DELIVERIES:
         op.add_column("delivery", column._copy())
     op.create_index("ix_delivery_created", "delivery", ["created_at"])
@@ -60,6 +63,7 @@ def _no_webhooks() -> None:
     op.drop_index("ix_delivery_created", "delivery")
     for column in _OF_DELIVERIES:
         op.drop_column("delivery", column.name)
+    op.drop_index("uq_webhook_public_id", "webhook")
     for column in _OF_WEBHOOKS:
         op.drop_column("webhook", column.name)
     op.execute("ALTER TABLE webhook RENAME COLUMN read_seq TO delivered_seq")

@@ -26,7 +26,7 @@ BY_KIND: dict[Kind, tuple[int, str]] = {
 KINDS = {"Workspace": "Project", "Run": "Execution"}
 FIELDS = {
     "repositoryUrl": "repository_url", "localPath": "repository_url", "executor": "agent",
-    "workspace": "repository_url",
+    "workspace": "repository_url", "eventTypes": "events",
 }  # fmt: skip
 WORDS: dict[str, str] = {
     "missing": "is required",

@@ -7,6 +7,7 @@ from rest_compat.language import Language
 from rest_compat.viban.auth import authenticate
 from rest_compat.viban.errors import render
 from rest_compat.viban.routes import router
+from rest_compat.viban.webhook_routes import router as webhook_router
 
 
 def make_language(house: House) -> Language:
@@ -16,7 +17,7 @@ def make_language(house: House) -> Language:
         entry,
         house,
         version="1",
-        routers=[router],
+        routers=[router, webhook_router],
         render=render,
         authenticate=authenticate,
         authenticates_first=True,

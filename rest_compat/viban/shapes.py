@@ -21,6 +21,7 @@ AgentWord = Literal[
     "claude_code", "gemini_cli", "codex", "opencode", "cursor_agent",
     "kiro", "kilo", "iflow", "antigravity", "custom",
 ]  # fmt: skip
+EventWord = Literal["task.created", "task.started", "task.completed", "task.failed"]
 ProjectId = Annotated[str, Field(pattern="^proj_[a-z0-9]{12}$")]
 TaskId = Annotated[str, Field(pattern="^task_[a-z0-9]{12}$")]
 ExecutionId = Annotated[str, Field(pattern="^exec_[a-z0-9]{12}$")]
