@@ -13,15 +13,17 @@ import orjson
 import sqlalchemy as sa
 
 from models import Run, RunOutput, Task, table_of
-from models.enums import Executor, Permission, RunKind, RunStatus, TaskStatus
+from models.enums import Executor, Permission, Role, RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_FINAL
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidError, LimitExceededError
 from resolvers.json_schema import violation
 from resolvers.operation import operation
+from resolvers.principal import Principal
 from resolvers.run_queries import get_run, pack_entries
 from resolvers.runs import stop_run
+from resolvers.signed_links import check_link, sign_steady_link
 from resolvers.task_access import get_task
 from resolvers.task_board import enter_status
 from resolvers.task_fields import check_branch
@@ -419,3 +421,33 @@ async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:
             break
         chain.append(run := found)
     return chain[::-1]
+
+
+def sign_run_log(ctx: Context, run: Run) -> str:
+    """A token that opens a run's log without a credential; see ``resolvers.signed_links``."""
+    return sign_steady_link(ctx, _log_of(run.id))
+
+
+async def open_run_log(ctx: Context, *, run_id: str, token: str) -> list[Run]:
+    """What :func:`run_chain` gives, for whoever holds a link; the context may then read these.
+
+    Raises:
+        ForbiddenError: the link is not valid, or no longer.
+        NotFoundError: the run is gone.
+    """
+    check_link(ctx, _log_of(run_id), token)
+    workspace_id = await (await ctx.reader()).scalar(
+        sa.select(RUN.workspace_id).where(RUN.id == run_id)
+    )
+    ctx.principal = Principal(
+        kind="link",
+        id=run_id,
+        name="holder of a link",
+        memberships={workspace_id or "": Role.VIEWER},
+        scopes=frozenset({"task:read"}),
+    )
+    return await run_chain(ctx, run_id=run_id)
+
+
+def _log_of(run_id: str) -> str:
+    return f"run log {run_id}"

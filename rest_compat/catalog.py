@@ -41,6 +41,14 @@ CATALOG: tuple[Entry, ...] = (
         module="rest_compat.viban.language",
         covers=("/api/v1", "/v1", "/api/health"),
     ),
+    Entry(
+        dialect=Dialect.POSTHOG,
+        title="PostHog Tasks",
+        module="rest_compat.posthog.language",
+        covers=("/api/projects", "/api/users/@me"),
+        key_prefixes=("phx_", "pha_"),
+        query_key="personal_api_key",
+    ),
 )
 """The languages that are served."""
 

@@ -174,9 +174,10 @@ def shaped(model: type[M], value: Any) -> M:
         ) from None
 
 
-def dialect_router() -> APIRouter:
-    """A router for one module of a language's routes."""
+def dialect_router(responses: dict[int | str, dict[str, Any]] | None = None) -> APIRouter:
+    """A router for one module of a language's routes; ``responses`` are told of each of them."""
     return APIRouter(
+        responses=responses,
         route_class=DialectRoute,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,

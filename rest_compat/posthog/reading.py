@@ -1,0 +1,173 @@
+"""Reading for PostHog's answers: projects, pages, and what is shown beside tasks and runs."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from models import Run, Task, User, Workspace
+from models.enums import Permission
+from resolvers.client_runs import sign_run_log
+from resolvers.errors import ForbiddenError, NotFoundError
+from resolvers.loading import load_by_id, newest_runs
+from resolvers.paging import PageArguments, Slice
+from resolvers.run_queries import get_run
+from resolvers.task_access import get_task
+from resolvers.validation import is_id
+from resolvers.viewing import knows_details_of
+from resolvers.workspace_queries import (
+    get_workspace_by_number,
+    is_closed_to_key,
+    list_workspaces,
+)
+from resolvers.workspaces import get_workspace
+from rest_compat.posthog.shapes import RunFacts, run_json, task_json
+from rest_compat.routing import Call
+
+PAGE_SIZE = 50
+PAGE_MAX = 100
+OFFSET_MAX = 2**31 - 1
+CURRENT = "@current"
+NUMBER_DIGITS = 10
+
+
+async def get_project(call: Call, project_id: str) -> Workspace:
+    """The workspace of a project number; of ``@current``, the key's own or the caller's first.
+
+    Raises:
+        NotFoundError: unknown, or of somebody else.
+        ForbiddenError: the caller may see it, but not with this key.
+    """
+    ctx = call.ctx
+    if project_id == CURRENT:
+        bound = ctx.authenticated().workspace_id
+        if bound is not None:
+            return await get_workspace(ctx, workspace_id=bound)
+        first = await list_workspaces(ctx, page=PageArguments(first=1))
+        if not first.nodes:
+            raise NotFoundError("Workspace")
+        return first.nodes[0]
+    if not (project_id.isdecimal() and project_id.isascii() and len(project_id) <= NUMBER_DIGITS):
+        raise NotFoundError("Workspace")
+    number = int(project_id)
+    try:
+        return await get_workspace_by_number(ctx, number=number)
+    except NotFoundError:
+        if not await is_closed_to_key(ctx, number=number):
+            raise
+    raise ForbiddenError(f"API key does not have access to the requested project: ID {number}.")
+
+
+async def get_project_task(
+    call: Call, project_id: str, task_id: str, permission: Permission = Permission.READ
+) -> tuple[Workspace, Task]:
+    """A project's task and the project.
+
+    Raises:
+        NotFoundError: there is no such task in this project.
+        ForbiddenError: the key or the role does not allow what is asked.
+    """
+    project = await get_project(call, project_id)
+    task = await get_task(call.ctx, task_id=task_id.lower(), permission=permission)
+    if task.workspace_id != project.id:
+        raise NotFoundError("Task")
+    return project, task
+
+
+async def get_task_run(
+    call: Call,
+    project_id: str,
+    task_id: str,
+    run_id: str,
+    permission: Permission = Permission.READ,
+) -> tuple[Workspace, Task, Run]:
+    """A run of a project's task, with both.
+
+    Raises:
+        NotFoundError, ForbiddenError.
+    """
+    project, task = await get_project_task(call, project_id, task_id, permission)
+    if not is_id(run_id.lower()):
+        raise NotFoundError("Run")
+    run = await get_run(call.ctx, run_id=run_id.lower(), permission=permission)
+    if run.task_id != task.id:
+        raise NotFoundError("Run")
+    return project, task, run
+
+
+async def facts_of(call: Call, project: Workspace, runs: Sequence[Run]) -> list[RunFacts]:
+    """Runs of one project with what is shown beside them."""
+    base = f"{call.base}/api/projects/{project.number}/tasks"
+    return [
+        RunFacts(
+            run,
+            (),
+            f"{base}/{run.task_id}/runs/{run.id}/log_file?token={sign_run_log(call.ctx, run)}",
+        )
+        for run in runs
+    ]
+
+
+async def shown_tasks(
+    call: Call, project: Workspace, tasks: Sequence[Task]
+) -> list[dict[str, Any]]:
+    """Tasks of one project as the API shows them; one statement for what is beside them."""
+    ctx = call.ctx
+    newest = await asyncio.gather(*(newest_runs(ctx, task.id, number=1) for task in tasks))
+    creators = await asyncio.gather(*(load_by_id(ctx, User, task.created_by) for task in tasks))
+    facts = await facts_of(call, project, [runs[0] for runs in newest if runs])
+    by_task = {found.run.task_id: found for found in facts}
+    return [
+        task_json(
+            task,
+            workspace=project,
+            latest=by_task.get(task.id),
+            creator=creator,
+            with_email=creator is not None and knows_details_of(ctx, creator.id),
+        )
+        for task, creator in zip(tasks, creators, strict=True)
+    ]
+
+
+async def shown_task(call: Call, project: Workspace, task_id: str) -> dict[str, Any]:
+    """One task, read afresh."""
+    task = await get_task(call.ctx, task_id=task_id)
+    return (await shown_tasks(call, project, [task]))[0]
+
+
+async def shown_run(call: Call, project: Workspace, run: Run) -> dict[str, Any]:
+    """One run."""
+    return run_json((await facts_of(call, project, [run]))[0])
+
+
+def window(limit: str | None, offset: str | None) -> Slice:
+    """The page a query asks for; what cannot be read means the default."""
+    size = _whole(limit)
+    start = _whole(offset)
+    return Slice(min(size, PAGE_MAX) if size else PAGE_SIZE, min(start or 0, OFFSET_MAX))
+
+
+def _whole(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= NUMBER_DIGITS else None
+
+
+def page_json(
+    call: Call, results: list[dict[str, Any]], *, count: int, page: Slice
+) -> dict[str, Any]:
+    """A page with the addresses of its neighbours, which keep the other query parameters."""
+    size, offset = page.limit, page.offset
+    following = offset + size if offset + size < count else None
+    before = max(0, offset - size) if offset > 0 else None
+    return {
+        "count": count,
+        "next": None if following is None else _address(call, size, following),
+        "previous": None if before is None else _address(call, size, before),
+        "results": results,
+    }
+
+
+def _address(call: Call, limit: int, offset: int) -> str:
+    others = [(k, v) for k, v in call.query_params.multi_items() if k not in {"limit", "offset"}]
+    query = urlencode([*others, ("limit", limit), *([("offset", offset)] if offset else [])])
+    return f"{call.base}{call.scope['compat_path']}/?{query}"

@@ -1,0 +1,449 @@
+"""Routes of runs: made, driven and reported by clients, or handed to the server."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, model_validator
+
+from models import Run, Task
+from models.enums import Permission, RunStatus
+from models.lifecycle import RUN_FINAL
+from resolvers.client_runs import (
+    append_run_log,
+    create_client_run,
+    hand_over_run,
+    resume_client_run,
+    set_run_output,
+    start_client_run,
+    update_client_run,
+)
+from resolvers.errors import ConflictError, InvalidError
+from resolvers.run_queries import list_runs
+from resolvers.runs import stop_run
+from resolvers.validation import UNSET
+from rest_compat.answers import json_answer
+from rest_compat.posthog import words
+from rest_compat.posthog.errors import ActionRefused
+from rest_compat.posthog.fields import (
+    boolean,
+    choice,
+    items,
+    json_object,
+    text,
+    uuid,
+)
+from rest_compat.posthog.logs import is_kept
+from rest_compat.posthog.reading import (
+    facts_of,
+    get_project_task,
+    get_task_run,
+    page_json,
+    shown_run,
+    shown_task,
+    window,
+)
+from rest_compat.posthog.shapes import ERRORS, RunPage, RunShape, Shape, TaskShape, run_json
+from rest_compat.refusals import BadShape, Problem
+from rest_compat.routing import Call, before_body, dialect_router
+
+router = dialect_router(ERRORS)
+TASK = "/api/projects/{project_id}/tasks/{task_id}"
+RUNS = TASK + "/runs"
+RUN = RUNS + "/{run_id}"
+SERVER_KEYS = frozenset({"github_credential_source", "pr_authorship_mode", "sandbox_id"})
+PENDING_KEYS = ("pending_user_message", "pending_user_artifact_ids")
+INHERITED = (
+    "pr_authorship_mode", "run_source", "signal_report_id", "runtime_adapter", "model",
+    "reasoning_effort", "sandbox_environment_id", "snapshot_external_id", "pr_base_branch",
+)  # fmt: skip
+PERMISSION_MODES = {
+    "claude": ("default", "acceptEdits", "plan", "bypassPermissions", "auto"),
+    "codex": ("auto", "read-only", "full-access"),
+}
+NO_SANDBOX = "No active sandbox for this task run"
+RUNTIME_NEEDED = "This field is required when selecting a cloud runtime."
+
+
+def field_refused(name: str, code: str, message: str) -> BadShape:
+    """A refusal of one field that depends on others."""
+    return BadShape([Problem((name,), code, message)])
+
+
+class _Nullable(BaseModel):
+    """A body in which null means the same as leaving the field out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_nulls(cls, value: Any) -> Any:
+        """Apps of several eras send null for what they do not mean."""
+        return (
+            {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        )
+
+
+class NewRunBody(_Nullable):
+    """How a run is to be executed."""
+
+    environment: Annotated[str, choice(*words.ENVIRONMENTS)] = "local"
+    mode: Annotated[str, choice("interactive", "background")] = "background"
+    branch: Annotated[str | None, text(max_length=255)] = None
+    runtime_adapter: Annotated[str | None, choice(*words.ADAPTERS)] = None
+    model: Annotated[str | None, text(max_length=100, blank=False)] = None
+    reasoning_effort: Annotated[str | None, choice("low", "medium", "high", "xhigh", "max")] = None
+    initial_permission_mode: Annotated[str | None, text(max_length=50)] = None
+    pr_authorship_mode: Annotated[str | None, choice("user", "bot")] = None
+    run_source: Annotated[str | None, choice("manual", "signal_report")] = None
+    signal_report_id: Annotated[str | None, text(max_length=255, blank=False)] = None
+    sandbox_environment_id: Annotated[str | None, uuid()] = None
+    github_user_token: Annotated[str | None, text(max_length=500)] = None
+    home_quick_action: Annotated[str | None, text(max_length=120)] = None
+    auto_publish: Annotated[bool | None, boolean()] = None
+    rtk_enabled: Annotated[bool | None, boolean()] = None
+    custom_image_id: Annotated[str | None, uuid()] = None
+
+    def check_runtime(self) -> None:
+        """Adapter and model go together; a permission mode belongs to an adapter.
+
+        Raises:
+            BadShape
+        """
+        if self.runtime_adapter or self.model or self.reasoning_effort:
+            for name in ("runtime_adapter", "model"):
+                if getattr(self, name) is None:
+                    raise field_refused(name, "invalid_input", RUNTIME_NEEDED)
+        mode, adapter = self.initial_permission_mode, self.runtime_adapter
+        if mode is not None and adapter is None:
+            message = "This field requires runtime_adapter to be set."
+            raise field_refused("initial_permission_mode", "invalid_input", message)
+        if mode is not None and mode not in PERMISSION_MODES[str(adapter)]:
+            message = f'"{mode}" is not a valid choice.'
+            raise field_refused("initial_permission_mode", "invalid_choice", message)
+
+    def state(self) -> dict[str, Any]:
+        """What the run remembers of it."""
+        names = (
+            "runtime_adapter", "model", "reasoning_effort", "initial_permission_mode",
+            "pr_authorship_mode", "run_source", "signal_report_id", "auto_publish", "rtk_enabled",
+        )  # fmt: skip
+        state = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.runtime_adapter is not None:
+            state["provider"] = words.PROVIDERS[self.runtime_adapter]
+        if self.branch:
+            state["pr_base_branch"] = self.branch
+        if self.run_source == "signal_report":
+            state["pr_authorship_mode"] = "bot"
+        return {"mode": self.mode, **state}
+
+
+class StartRunBody(NewRunBody):
+    """A run that is started at once."""
+
+    resume_from_run_id: Annotated[str | None, uuid()] = None
+    pending_user_message: Annotated[str | None, text(max_length=100_000)] = None
+    pending_user_artifact_ids: Annotated[list[Annotated[str, text(max_length=128)]], items()] = []
+
+
+class RunPatch(BaseModel):
+    """What a client says of its run; objects are merged key by key."""
+
+    status: Annotated[str | None, choice(*words.RUN_STATUSES)] = None
+    branch: Annotated[str | None, text(max_length=255, null=True)] = None
+    stage: Annotated[str | None, text(max_length=100, null=True)] = None
+    error_message: Annotated[str | None, text(null=True)] = None
+    output: Annotated[dict[str, Any] | None, json_object(null=True)] = None
+    state: Annotated[dict[str, Any] | None, json_object()] = None
+    state_remove_keys: Annotated[
+        list[Annotated[str, text(max_length=200)]], items(empty_code="empty")
+    ] = []
+    environment: Annotated[str | None, choice("local")] = None
+
+
+class OutputBody(BaseModel):
+    """A run's whole output."""
+
+    output: Any
+
+
+class LogBody(BaseModel):
+    """Entries for a run's log."""
+
+    entries: Annotated[
+        list[Annotated[dict[str, Any], json_object()]], items(empty_code="invalid_input")
+    ]
+
+
+class StartBody(_Nullable):
+    """What the agent is told first."""
+
+    pending_user_message: Annotated[str | None, text(max_length=100_000)] = None
+    pending_user_artifact_ids: Annotated[list[Annotated[str, text(max_length=128)]], items()] = []
+
+
+class CommandBody(BaseModel):
+    """A JSON-RPC call to whoever executes the run."""
+
+    jsonrpc: Annotated[str, choice("2.0")]
+    method: Annotated[
+        str,
+        choice("user_message", "cancel", "close", "permission_response", "set_config_option"),
+    ]
+    params: Annotated[dict[str, Any] | None, json_object(null=True)] = None
+    id: str | int | None = None
+
+
+class RelayBody(BaseModel):
+    """A message for a chat thread."""
+
+    text: Annotated[str, text(max_length=10_000)]
+    text_parts: Any = None
+    message_id: Annotated[str | None, text(max_length=128, null=True)] = None
+    trace_id: Annotated[str | None, text(max_length=255, null=True)] = None
+
+
+class RelayShape(Shape):
+    """What became of a message."""
+
+    status: str
+    relay_id: str | None = None
+
+
+class TokenShape(Shape):
+    """A token for a sandbox."""
+
+    token: str
+
+
+class CommandShape(Shape):
+    """A JSON-RPC answer."""
+
+    jsonrpc: str
+    id: str | int | None
+    result: dict[str, Any]
+
+
+async def _find_task(call: Call, project_id: str, task_id: str) -> None:
+    await get_project_task(call, project_id, task_id, Permission.EXECUTE)
+
+
+async def _find_run(call: Call, project_id: str, task_id: str, run_id: str) -> None:
+    await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+
+
+@router.post(TASK + "/run", response_model=TaskShape)
+@before_body(_find_task)
+async def tasks_run_create(call: Call, project_id: str, task_id: str, body: StartRunBody) -> Any:
+    """Make a run and start its work; the task with it in ``latest_run``."""
+    project, task = await get_project_task(call, project_id, task_id, Permission.EXECUTE)
+    body.check_runtime()
+    if body.sandbox_environment_id is not None:
+        raise ActionRefused({"detail": "Invalid sandbox_environment_id"})
+    _refuse_artifacts(body.pending_user_artifact_ids)
+    earlier = await _earlier(call, task, body.resume_from_run_id)
+    inherited = {k: earlier.state[k] for k in INHERITED if k in earlier.state} if earlier else {}
+    if earlier is not None:
+        inherited["resume_from_run_id"] = earlier.id
+    state = inherited | body.state()
+    message = (body.pending_user_message or "").strip()
+    if message:
+        state["pending_user_message"] = message
+    adapter = state.get("runtime_adapter")
+    await start_client_run(
+        call.ctx,
+        task_id=task.id,
+        executor=words.ADAPTERS.get(str(adapter)),
+        model=state.get("model"),
+        branch=body.branch,
+        prompt=_prompt(task, message, resumed=earlier is not None),
+        state=state,
+        resume_from_id=earlier.id if earlier else None,
+    )
+    return await shown_task(call, project, task.id)
+
+
+async def _earlier(call: Call, task: Task, run_id: str | None) -> Run | None:
+    if run_id is None:
+        return None
+    runs = await list_runs(call.ctx, task_id=task.id, ids=[run_id])
+    if not runs.nodes:
+        raise ActionRefused({"detail": "Invalid resume_from_run_id"})
+    return runs.nodes[0]
+
+
+def _prompt(task: Task, message: str, *, resumed: bool) -> str | None:
+    """What the agent is told where it is more than the task: a session goes on with the message."""
+    if not message:
+        return None
+    return message if resumed else f"{task.title}\n\n{task.description}\n\n{message}"
+
+
+def _refuse_artifacts(ids: list[str]) -> None:
+    if ids:
+        raise ActionRefused(
+            {
+                "detail": "Some pending_user_artifact_ids are invalid or expired",
+                "missing_artifact_ids": ids,
+            }
+        )
+
+
+@router.get(RUNS, response_model=RunPage)
+async def runs_list(call: Call, project_id: str, task_id: str) -> Any:
+    """Runs of a task, newest first."""
+    project, task = await get_project_task(call, project_id, task_id)
+    page = window(call.query_params.get("limit"), call.query_params.get("offset"))
+    found = await list_runs(call.ctx, task_id=task.id, page=page)
+    count, _ = await found.count()
+    results = [run_json(facts) for facts in await facts_of(call, project, found.nodes)]
+    return page_json(call, results, count=count, page=page)
+
+
+async def _find_parent(call: Call, project_id: str, task_id: str) -> None:
+    await get_project_task(call, project_id, task_id, Permission.EXECUTE)
+
+
+@router.post(RUNS, response_model=RunShape, status_code=201)
+@before_body(_find_parent)
+async def runs_create(call: Call, project_id: str, task_id: str, body: NewRunBody) -> Any:
+    """Make a run that its client drives; nothing is started."""
+    project, task = await get_project_task(call, project_id, task_id, Permission.EXECUTE)
+    body.check_runtime()
+    run = await create_client_run(
+        call.ctx,
+        task_id=task.id,
+        environment=body.environment,
+        executor=words.ADAPTERS.get(body.runtime_adapter or ""),
+        model=body.model,
+        branch=body.branch,
+        state=body.state(),
+    )
+    return await shown_run(call, project, run)
+
+
+@router.get(RUN, response_model=RunShape)
+async def runs_retrieve(call: Call, project_id: str, task_id: str, run_id: str) -> Any:
+    """One run."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id)
+    return await shown_run(call, project, run)
+
+
+@router.patch(RUN, response_model=RunShape)
+@before_body(_find_run)
+async def runs_partial_update(
+    call: Call, project_id: str, task_id: str, run_id: str, body: RunPatch
+) -> Any:
+    """What the client says of its run; a run that has ended stays as it ended."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    given = body.model_fields_set
+    wanted = None if body.status is None else words.status_from(body.status, run.status)
+    after = await update_client_run(
+        call.ctx,
+        run_id=run.id,
+        status=wanted,
+        branch=body.branch if "branch" in given else UNSET,
+        stage=body.stage if "stage" in given else UNSET,
+        error=body.error_message if "error_message" in given else UNSET,
+        output=body.output if "output" in given else UNSET,
+        state=body.state,
+        state_remove=body.state_remove_keys,
+        protected_state=SERVER_KEYS,
+    )
+    return await shown_run(call, project, after)
+
+
+@router.patch(RUN + "/set_output", response_model=RunShape)
+@before_body(_find_run)
+async def runs_set_output(
+    call: Call, project_id: str, task_id: str, run_id: str, body: OutputBody
+) -> Any:
+    """Replace the output; it has to obey the task's ``json_schema``."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    try:
+        after = await set_run_output(call.ctx, run_id=run.id, output=body.output)
+    except InvalidError as error:
+        if not error.details.get("schema"):
+            raise
+        raise ActionRefused({"error": error.message}) from None
+    return await shown_run(call, project, after)
+
+
+@router.post(RUN + "/append_log", response_model=RunShape)
+@before_body(_find_run)
+async def runs_append_log(
+    call: Call, project_id: str, task_id: str, run_id: str, body: LogBody
+) -> Any:
+    """Add entries to the run's log, in order."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    kept = [entry for entry in body.entries if is_kept(entry)]
+    after = await append_run_log(call.ctx, run_id=run.id, entries=kept)
+    return json_answer(
+        await shown_run(call, project, after), headers={"Server-Timing": "append_log"}
+    )
+
+
+@router.post(RUN + "/start", response_model=TaskShape)
+@before_body(_find_run)
+async def runs_start(
+    call: Call, project_id: str, task_id: str, run_id: str, body: StartBody
+) -> Any:
+    """Start a prepared ``cloud`` run."""
+    project, task, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    if run.environment != "cloud":
+        raise ActionRefused({"error": "Only cloud runs can be started"})
+    if run.status != RunStatus.QUEUED or run.managed:
+        word = words.status_word(run.status)
+        raise ActionRefused({"error": f"A run that is {word} cannot be started"})
+    _refuse_artifacts(body.pending_user_artifact_ids)
+    message = (body.pending_user_message or "").strip()
+    await hand_over_run(
+        call.ctx,
+        run_id=run.id,
+        prompt=_prompt(task, message, resumed=run.session_id is not None),
+        state={"pending_user_message": message} if message else {},
+    )
+    return await shown_task(call, project, task.id)
+
+
+@router.post(RUN + "/resume_in_cloud", response_model=RunShape)
+async def runs_resume_in_cloud(call: Call, project_id: str, task_id: str, run_id: str) -> Any:
+    """Queue a run again, in the cloud."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    try:
+        after = await resume_client_run(
+            call.ctx,
+            run_id=run.id,
+            state={"mode": "interactive"},
+            state_remove=[*PENDING_KEYS, "sandbox_id", "sandbox_environment_id"],
+        )
+    except ConflictError:
+        raise ActionRefused({"error": "Run is already active in cloud"}) from None
+    return await shown_run(call, project, after)
+
+
+@router.post(RUN + "/command", response_model=CommandShape)
+@before_body(_find_run)
+async def runs_command(
+    call: Call, project_id: str, task_id: str, run_id: str, body: CommandBody
+) -> Any:
+    """Say something to a run that the server executes."""
+    _, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    if not run.managed or run.status in RUN_FINAL or body.method not in {"cancel", "close"}:
+        raise ActionRefused({"error": NO_SANDBOX})
+    await stop_run(call.ctx, run_id=run.id)
+    return {"jsonrpc": "2.0", "id": body.id, "result": {"stopped": True}}
+
+
+@router.post(RUN + "/relay_message", response_model=RelayShape)
+@before_body(_find_run)
+async def runs_relay_message(
+    call: Call, project_id: str, task_id: str, run_id: str, body: RelayBody
+) -> Any:
+    """Pass a message to a chat thread; this server has none."""
+    del body
+    await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    return {"status": "skipped"}
+
+
+@router.get(RUN + "/connection_token", response_model=TokenShape)
+async def runs_connection_token(call: Call, project_id: str, task_id: str, run_id: str) -> Any:
+    """A token for the run's sandbox; this server runs agents without one."""
+    await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
+    raise ActionRefused({"error": NO_SANDBOX})
