@@ -1,35 +1,47 @@
 """Payloads of subscriptions: one event's data built by compiled code, to be shared or sent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graphql import DocumentNode, OperationType
+from graphql import DocumentNode, ListValueNode, ObjectValueNode, OperationType, VariableNode
 
 from compiler.codegen import RootField, generate
 from compiler.coercion import variables_coercer
 from compiler.execute import CompiledExecutor, Fallback, dispose
 from compiler.info import Run
 from compiler.outcome import Outcome, Reason
-from compiler.plan import Plan, Planner, survey
+from compiler.plan import Plan, PlanField, Planner, Survey, survey
 from compiler.waves import drive
+
+
+class SelectionPlan:
+    """The code of one subscription's selection, for all values of its variables.
+
+    `depends_on_viewer` tells whether payloads may depend on the context, so that subscribers with
+    different contexts must not share them. `variables` are the names of those that payloads may
+    depend on: those below the root field, whose own arguments choose events only.
+    """
+
+    def __init__(self, executor: CompiledExecutor, plan: Plan) -> None:
+        self.executor = executor
+        self.plan = plan
+        self.bind, self.source = generate(executor.schema, plan, separate_roots=True)
+        below = [part for part in plan.fields if part is not plan.root.fields[0]]
+        self.depends_on_viewer = any(map(_depends_on_viewer, below))
+        self.variables = tuple(dict.fromkeys(name for part in below for name in _variables(part)))
 
 
 class CompiledSelection:
     """The selection of one subscription operation with its variables.
 
-    `depends_on_viewer` tells whether payloads may depend on the context, so that subscribers with
-    different contexts must not share them.
+    `depends_on_viewer`: see `SelectionPlan`.
     """
 
-    def __init__(self, executor: CompiledExecutor, plan: Plan, values: dict[str, Any]) -> None:
-        self._schema = executor.schema
-        self._pass_through = executor.options.pass_through
+    def __init__(self, plan: SelectionPlan, values: dict[str, Any]) -> None:
         self._plan = plan
         self._values = values
-        self._bind, self.source = generate(executor.schema, plan, separate_roots=True)
-        self.depends_on_viewer = any(
-            part is not plan.root.fields[0] and _depends_on_viewer(part) for part in plan.fields
-        )
+        self.source = plan.source
+        self.depends_on_viewer = plan.depends_on_viewer
 
     async def render(
         self,
@@ -48,26 +60,27 @@ class CompiledSelection:
         Raises:
             Exception: of `Options.pass_through`.
         """
+        executor, plan = self._plan.executor, self._plan.plan
         run = Run(
-            schema=self._schema._schema,  # noqa: SLF001  # the only way to it
-            operation=self._plan.operation,
-            fragments=self._plan.fragments,
+            schema=executor.schema._schema,  # noqa: SLF001  # the only way to it
+            operation=plan.operation,
+            fragments=plan.fragments,
             variables=self._values,
             context=context,
             root_value=event,
             operation_extensions=operation_extensions,
         )
         try:
-            bound = self._bind(run)
+            bound = self._plan.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong
             return Outcome(fallback=Reason.VARIABLES, detail=str(error))
         (root,) = bound.roots
-        assert isinstance(root, RootField)  # noqa: S101  # the compiler below has looked
+        assert isinstance(root, RootField)  # noqa: S101  # `plan_selection` has looked
         try:
             data = {root.field.key: root.complete(event, None)}
             if bound.groups:
                 await drive(bound.groups)
-        except self._pass_through:
+        except executor.options.pass_through:
             raise
         except Exception as error:  # noqa: BLE001  # graphql-core meets it again, and reports it
             dispose(bound)
@@ -75,8 +88,42 @@ class CompiledSelection:
         return Outcome(data=data)
 
 
-def _depends_on_viewer(part: Any) -> bool:
+def _depends_on_viewer(part: PlanField) -> bool:
     return part.call is not None and (part.call.wants_info or part.call.is_async)
+
+
+def _variables(part: PlanField) -> Iterator[str]:
+    """The variables in the arguments of a field."""
+    stack: list[Any] = [a.value for one in part.details for a in one.node.arguments or ()]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, VariableNode):
+            yield node.name.value
+        elif isinstance(node, ListValueNode):
+            stack.extend(node.values)
+        elif isinstance(node, ObjectValueNode):
+            stack.extend(field.value for field in node.fields)
+
+
+def plan_selection(
+    executor: CompiledExecutor, found: Survey, variables: Mapping[str, Any]
+) -> SelectionPlan:
+    """Compile the selection of a surveyed subscription for the values of its conditions.
+
+    Raises:
+        Fallback: graphql-core has to render the events.
+    """
+    if executor.obstacle is not None:
+        raise Fallback(Reason.DISABLED, executor.obstacle)
+    try:
+        planner = Planner(executor.schema, max_fields=executor.options.max_fields)
+        plan = planner.plan(found, found.flags(variables))
+        is_subscription = found.operation.operation is OperationType.SUBSCRIPTION
+        if is_subscription and len(plan.root.fields) == 1 and plan.root.fields[0].call:
+            return SelectionPlan(executor, plan)
+    except Exception as error:  # whatever stands against it, it stays with graphql-core
+        raise Fallback(Reason.UNSUPPORTED, str(error)) from error
+    raise Fallback(Reason.UNSUPPORTED, "not one field of a subscription")
 
 
 def compile_selection(
@@ -91,17 +138,10 @@ def compile_selection(
     Raises:
         Fallback: graphql-core has to render the events.
     """
-    if executor.obstacle is not None:
-        raise Fallback(Reason.DISABLED, executor.obstacle)
     given = variables or {}
     try:
         found = survey(document, operation_name)
         values = variables_coercer(executor.schema._schema, found.operation)(given)  # noqa: SLF001
-        planner = Planner(executor.schema, max_fields=executor.options.max_fields)
-        plan = planner.plan(found, found.flags(given))
-        is_subscription = found.operation.operation is OperationType.SUBSCRIPTION
-        if is_subscription and len(plan.root.fields) == 1 and plan.root.fields[0].call:
-            return CompiledSelection(executor, plan, values)
-    except Exception as error:  # whatever stands against it, it stays with graphql-core
+    except Exception as error:
         raise Fallback(Reason.UNSUPPORTED, str(error)) from error
-    raise Fallback(Reason.UNSUPPORTED, "not one field of a subscription")
+    return CompiledSelection(plan_selection(executor, found, given), values)

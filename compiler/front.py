@@ -15,6 +15,7 @@ from strawberry.utils.await_maybe import await_maybe
 
 from compiler.execute import CompiledExecutor, Options
 from compiler.extensions import middleware_obstacle
+from compiler.sharing import Selections, event_executor
 
 _LEFT: ContextVar[bool] = ContextVar("left_to_reference", default=False)
 
@@ -94,17 +95,27 @@ class CompiledSchema(Schema):
     """
 
     compiled: CompiledExecutor | None = None
+    selections: Selections
+    _event_executor: type[Any]
 
     def compile_documents(self, options: Options | None = None) -> CompiledExecutor:
         """Begin to compile; call it when the schema and its extensions are complete."""
         if options is None:
             options = Options(hooks_run_elsewhere=True)
         self.compiled = CompiledExecutor(self, options=options)
+        self.selections = Selections(self.compiled)
+        self._event_executor = event_executor(self.selections)
         return self.compiled
 
     def stop_compiling(self) -> None:
         """Leave everything to graphql-core again."""
         self.compiled = None
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        """See Strawberry; a subscription's events are rendered by shared selections."""
+        if self.compiled is not None and self.compiled.obstacle is None:
+            kwargs["execution_context_class"] = self._event_executor
+        return super()._stream(*args, **kwargs)
 
     def _get_execute_function(self) -> Callable[..., Any]:
         reference = super()._get_execute_function()

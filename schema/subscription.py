@@ -134,7 +134,9 @@ class Subscription:
         if found.finished_at is not None and await _has_seen_the_end(info.context, found, after):
             yield StreamClosed(reason="ENDED", cursor=after or LATEST)
             return
-        source = _events(info.context, found.workspace_id, after, lambda e: e.entity_id == id)
+        source = _events(
+            info.context, found.workspace_id, after, lambda e: e.entity_id == id, ends=True
+        )
         async with aclosing(source) as items:
             async for item in items:
                 yield item
@@ -165,6 +167,7 @@ class Subscription:
             after=after,
             authorize=_authorizer(ctx, run.workspace_id),
             principal=principal.key,
+            root=_output_item,
         )
         async with aclosing(source) as items:
             async for item in items:
@@ -212,7 +215,18 @@ async def _events(
     workspace_id: str | None,
     after: str | None,
     where: Callable[[Any], bool] | None,
+    *,
+    ends: bool = False,
 ) -> AsyncGenerator[Any, None]:
+    """The items of a log as the schema shows them.
+
+    Args:
+        ctx: whose log it has to be.
+        workspace_id: None for the site's.
+        after: as clients give it.
+        where: only these events.
+        ends: the caller looks at each item for the stream's end.
+    """
     authorize = _authorizer(ctx, workspace_id)
     await authorize()
     source = streams.event_stream(
@@ -222,6 +236,7 @@ async def _events(
         authorize=authorize,
         where=where,
         principal=ctx.authenticated().key,
+        root=None if ends else _item,
     )
     async with aclosing(source) as items:
         async for item in items:

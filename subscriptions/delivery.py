@@ -9,6 +9,35 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Payload(Protocol):
+    """What everybody who shares a selection gets for one event."""
+
+    @property
+    def data(self) -> dict[str, Any] | None:
+        """The data of the result; never to be changed."""
+
+    @property
+    def json(self) -> bytes:
+        """The whole result as JSON."""
+
+
+class Selection(Protocol):
+    """What subscribers want to see of an event: makes payloads, once for all who share it."""
+
+    async def payload(self, event: Any) -> Payload | None:
+        """The payload of an event; None where it has to take the long way."""
+
+
+class Outlet(Protocol):
+    """The way to a client that needs no task to be woken."""
+
+    selection: Selection
+
+    def push(self, payload: Payload) -> bool:
+        """Send a result at once; False if that is not possible now, or not any more."""
 
 
 @dataclass(slots=True)
@@ -19,11 +48,14 @@ class Delivery:
         last_event_id: the cursor the client says it saw last, outside of the document.
         cursor: where to go on from after the result that was handed over last.
         closed: the reason for the stream's end, once it has ended by itself.
+        outlet: set by a transport that can take entries from the stream while it waits for the
+            next result; every result handed over before has been sent by then.
     """
 
     last_event_id: str | None = None
     cursor: str | None = None
     closed: str | None = None
+    outlet: Outlet | None = None
 
 
 current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery", default=None)

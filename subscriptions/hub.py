@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from subscriptions.backends.backoff import Backoff
+from subscriptions.cohort import Cohort, Member
 from subscriptions.pages import PAGE_ENTRIES, Page, PageCache, make_page
 from subscriptions.ports import Head, LogReader, is_log_key
 
@@ -48,7 +49,9 @@ class Watcher:
         self._woken: set[str] = set()
         self._flag = asyncio.Event()
         self._standing: dict[str, tuple[int, int]] = {}
+        self._deadline: asyncio.Timeout | None = None
         self.is_waiting = False
+        self.following: str | None = None
 
     def stands_at(self, key: str, *, epoch: int, seq: int) -> None:
         """Say how far the log `key` was read, for the tick to find out what was missed."""
@@ -64,15 +67,40 @@ class Watcher:
             self.is_waiting = True
             try:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout):
+                    async with asyncio.timeout(timeout) as self._deadline:
                         await self._flag.wait()
             finally:
                 self.is_waiting = False
+                self._deadline = None
         if self._hub.is_closing:
             raise HubClosedError
         woken, self._woken = frozenset(self._woken), set()
         self._flag.clear()
         return woken
+
+    def hurry(self, when: float) -> None:
+        """Let a `wait` that is going on end by this time of the loop's clock."""
+        deadline = self._deadline.when() if self._deadline else None
+        if self._deadline is not None and deadline is not None and when < deadline:
+            self._deadline.reschedule(when)
+
+    @contextlib.contextmanager
+    def follow(self, key: str, member: Member, *, epoch: int) -> Iterator[None]:
+        """Be handed the entries of `key` while waiting, rather than be woken for them."""
+        cohort = self._hub.cohort(key)
+        if self._flag.is_set() or not cohort.join(member, epoch=epoch):
+            yield
+            return
+        self.following = key
+        try:
+            yield
+        finally:
+            self.following = None
+            cohort.leave(member)
+
+    def has_news(self, key: str) -> bool:
+        """Whether there is news of this key."""
+        return key in self._woken
 
     def take(self, key: str) -> bool:
         """Whether there is news of this key, which then is news no longer."""
@@ -101,10 +129,11 @@ class Watcher:
 class _Topic:
     """What the hub knows of one watched key."""
 
-    __slots__ = ("head", "moment", "tail", "watchers")
+    __slots__ = ("cohort", "head", "moment", "tail", "watchers")
 
     def __init__(self, moment: int) -> None:
         self.watchers: set[Watcher] = set()
+        self.cohort: Cohort | None = None
         self.moment = moment
         self.head: Head | None = None
         self.tail: Page | None = None
@@ -175,8 +204,24 @@ class Hub:
             topic = self._topics.get(key)
             if topic is not None:
                 topic.moment = next(self._moments)
-                for watcher in topic.watchers:
-                    watcher.wake((key,))
+                self._wake(key, topic)
+
+    def _wake(self, key: str, topic: _Topic) -> None:
+        if topic.cohort is not None:
+            topic.cohort.wake()
+        for watcher in topic.watchers:
+            if watcher.following != key:
+                watcher.wake((key,))
+
+    def cohort(self, key: str) -> Cohort:
+        """The watchers of a log who wait for its next entry together; somebody watches it."""
+        topic = self._topics[key]
+        if topic.cohort is None:
+            topic.cohort = Cohort(
+                lambda after: self.page(key, after=after),
+                lambda page: self.is_present(key, page),
+            )
+        return topic.cohort
 
     def close(self) -> None:
         """Tell every watcher that this process is going down; see `aclose`."""
@@ -319,11 +364,17 @@ class Hub:
             behind = [
                 watcher
                 for watcher in topic.watchers
-                if watcher.is_waiting and watcher.is_behind(key, head, known=known)
+                if watcher.is_waiting
+                and watcher.following != key
+                and watcher.is_behind(key, head, known=known)
             ]
-            if behind:
-                if head is not None and any(watcher.is_reading(key) for watcher in behind):
+            followers = topic.cohort if topic.cohort and topic.cohort.is_behind(head) else None
+            if behind or followers:
+                reading = followers or any(watcher.is_reading(key) for watcher in behind)
+                if head is not None and reading:
                     self.wakeups_lost_total += 1
                 topic.moment = next(self._moments)
+                if followers:
+                    followers.wake()
                 for watcher in behind:
                     watcher.wake((key,))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from subscriptions.backends.backoff import Backoff
 from subscriptions.cursor import EARLIEST, Cursor, encode_cursor, parse_position
-from subscriptions.delivery import current_delivery
+from subscriptions.delivery import Delivery, Outlet, Payload, Selection, current_delivery
 from subscriptions.hub import Hub, HubClosedError, LogUnavailableError, Watcher
 from subscriptions.pages import EventItem, Page
 from subscriptions.ports import Head, LogEntry, events_key, principal_key, run_key, stream_of
@@ -27,6 +27,7 @@ CloseReason = Literal[
 ]
 Authorize = Callable[[], Awaitable[None]]
 Predicate = Callable[[LogEntry], bool]
+Root = Callable[[EventItem], Any]
 
 REFUSALS: Final[dict[str, CloseReason]] = {
     "UNAUTHENTICATED": "UNAUTHENTICATED",
@@ -108,6 +109,7 @@ def event_stream(
     where: Predicate | None = None,
     principal: str | None = None,
     limits: StreamLimits | None = None,
+    root: Root | None = None,
 ) -> AsyncGenerator[StreamItem, None]:
     """The events of a workspace (or of `"site"`) after a position, for ever.
 
@@ -122,6 +124,9 @@ def event_stream(
         where: only events for which this is true; it must not change anything.
         principal: id of the principal whose changes make `authorize` be asked again at once.
         limits: times and counts.
+        root: what the caller makes of an entry before it hands it on, a pure function. Where it is
+            given, and the transport has an outlet (see `subscriptions.delivery`), entries may
+            reach the client past this generator while it waits.
 
     Raises:
         InvalidCursor: `after` is not a position (when the first item is asked for).
@@ -133,6 +138,7 @@ def event_stream(
         authorize=authorize,
         principal=principal,
         limits=limits or StreamLimits(),
+        root=root,
     )
     return stream.items(after)
 
@@ -146,6 +152,7 @@ def run_output_stream(
     where: Predicate | None = None,
     principal: str | None = None,
     limits: StreamLimits | None = None,
+    root: Root | None = None,
 ) -> AsyncGenerator[StreamItem, None]:
     """The output lines of a run after a position, until `StreamClosed` says `ENDED`.
 
@@ -158,6 +165,7 @@ def run_output_stream(
         authorize=authorize,
         principal=principal,
         limits=limits or StreamLimits(),
+        root=root,
     )
     return stream.items(after)
 
@@ -183,29 +191,32 @@ class _Stream:
         authorize: Authorize,
         principal: str | None,
         limits: StreamLimits,
+        root: Root | None,
     ) -> None:
         self._hub = hub
-        self._key = key
+        self.key = key
         self._principal = principal_key(principal) if principal is not None else None
-        self._keep = keep
+        self.keep = keep
         self._authorize = authorize
-        self._limits = limits
-        self._epoch = -1  # no position yet
-        self._seq = 0
-        self._skipped = 0
-        self._told_at = self._asked_at = float("-inf")
+        self.limits = limits
+        self.root = root
+        self.delivery: Delivery | None = None
+        self.epoch = -1  # no position yet
+        self.seq = 0
+        self.skipped = 0
+        self.told_at = self._asked_at = float("-inf")
 
     async def items(self, after: str | None) -> AsyncGenerator[StreamItem, None]:
         """Everything the subscriber gets, last of all why it ended."""
-        delivery = current_delivery.get()
+        delivery = self.delivery = current_delivery.get()
         asked = _latest(after, delivery.last_event_id if delivery else None)
         start = parse_position(asked)
-        keys = [self._key, *([self._principal] if self._principal else [])]
+        keys = [self.key, *([self._principal] if self._principal else [])]
         reason: CloseReason
         try:
             async with self._hub.watch(*keys) as watcher, aclosing(self._walk(watcher, start)) as w:
                 async for item in w:
-                    self._told_at = self._now()
+                    self.told_at = self._now()
                     if delivery is not None:
                         delivery.cursor = item.cursor
                     yield item
@@ -215,7 +226,7 @@ class _Stream:
             reason = "GOING_AWAY"
         else:
             return
-        cursor = self._cursor() if self._epoch >= 0 else asked
+        cursor = self._cursor() if self.epoch >= 0 else asked
         if delivery is not None:
             delivery.cursor, delivery.closed = cursor, reason
         yield StreamClosed(reason, cursor)
@@ -228,21 +239,21 @@ class _Stream:
         if first is not None:
             yield first
         while True:
-            watcher.take(self._key)  # what it told of is in the page that is read from here on
+            watcher.take(self.key)  # what it told of is in the page that is read from here on
             page = await self._next_page()
-            if not page.follows(epoch=self._epoch):
+            if not page.follows(epoch=self.epoch):
                 await self._ask_if_due(watcher)
-                yield self._resync(_reason(page, epoch=self._epoch), page.head)
+                yield self._resync(_reason(page, epoch=self.epoch), page.head)
                 # A log that cannot be followed even from its head must not make this spin.
-                watcher.stands_at(self._key, epoch=self._epoch, seq=self._seq)
-                if self._principal in await watcher.wait(self._limits.authorize_every):
+                watcher.stands_at(self.key, epoch=self.epoch, seq=self.seq)
+                if self._principal in await watcher.wait(self.limits.authorize_every):
                     await self._ask(watcher)
                 continue
             for item in page.items:
                 told = await self._pass(watcher, item)
                 if told is not None:
                     yield told
-            if page.end < page.head.seq or not self._hub.is_present(self._key, page):
+            if page.end < page.head.seq or not self._hub.is_present(self.key, page):
                 continue
             if page.head.ended:
                 raise _Closed("ENDED")
@@ -252,14 +263,14 @@ class _Stream:
 
     async def _pass(self, watcher: Watcher, item: EventItem) -> EventItem | Checkpoint | None:
         """Go one entry further; what the subscriber gets for it."""
-        if self._keep is None or self._keep(item.event):
+        if self.keep is None or self.keep(item.event):
             # Before the position moves: a stream that is closed here has not delivered this entry.
             await self._ask_if_due(watcher)
-            self._seq, self._skipped = item.event.seq, 0
+            self.seq, self.skipped = item.event.seq, 0
             return item
-        self._seq = item.event.seq
-        self._skipped += 1
-        if self._skipped < self._limits.checkpoint_skipped:
+        self.seq = item.event.seq
+        self.skipped += 1
+        if self.skipped < self.limits.checkpoint_skipped:
             return None
         return await self._checkpoint(watcher)
 
@@ -267,54 +278,65 @@ class _Stream:
         self, start: Cursor | Literal["EARLIEST"] | None
     ) -> Checkpoint | ResyncRequired | None:
         """Take the first position; what the subscriber has to know about it."""
-        if isinstance(start, Cursor) and start.stream == stream_of(self._key):
-            self._epoch, self._seq = start.epoch, start.seq
+        if isinstance(start, Cursor) and start.stream == stream_of(self.key):
+            self.epoch, self.seq = start.epoch, start.seq
             return None
-        head = await self._retried(lambda: self._hub.head(self._key))
+        head = await self._retried(lambda: self._hub.head(self.key))
         if isinstance(start, Cursor):
             return self._resync("WRONG_STREAM", head)
-        self._epoch, self._seq = head.epoch, head.floor if start == EARLIEST else head.seq
+        self.epoch, self.seq = head.epoch, head.floor if start == EARLIEST else head.seq
         return Checkpoint(self._cursor()) if start is None else None
 
     async def _next_page(self) -> Page:
         """The page after the position; one that does not follow it is not from the cache."""
-        page = await self._retried(lambda: self._hub.page(self._key, after=self._seq))
-        if page.follows(epoch=self._epoch):
+        page = await self._retried(lambda: self._hub.page(self.key, after=self.seq))
+        if page.follows(epoch=self.epoch):
             return page
-        return await self._retried(lambda: self._hub.fresh_page(self._key, after=self._seq))
+        return await self._retried(lambda: self._hub.fresh_page(self.key, after=self.seq))
 
     async def _rest(self, watcher: Watcher) -> AsyncGenerator[Checkpoint, None]:
         """Wait for news of the log; meanwhile keep the client's cursor and permission current."""
-        watcher.stands_at(self._key, epoch=self._epoch, seq=self._seq)
         while True:
-            ask_at = self._asked_at + self._limits.authorize_idle
-            tell_at = self._told_at + self._limits.checkpoint_after if self._skipped else ask_at
-            woken = await watcher.wait(max(0.0, min(ask_at, tell_at) - self._now()))
+            watcher.stands_at(self.key, epoch=self.epoch, seq=self.seq)
+            ask_at = self._asked_at + self.limits.authorize_idle
+            tell_at = self.told_at + self.limits.checkpoint_after if self.skipped else ask_at
+            with self._following(watcher):
+                woken = await watcher.wait(max(0.0, min(ask_at, tell_at) - self._now()))
             if self._principal in woken or self._now() >= ask_at:
                 await self._ask(watcher)
-            if self._skipped and self._now() >= self._told_at + self._limits.checkpoint_after:
+            if self.skipped and self._now() >= self.told_at + self.limits.checkpoint_after:
                 yield await self._checkpoint(watcher)
-            if self._key in woken:
+            if self.key in woken:
                 return
+
+    def _following(self, watcher: Watcher) -> AbstractContextManager[None]:
+        """While it waits it is handed entries, if its transport has a way for them."""
+        outlet = self.delivery.outlet if self.delivery is not None else None
+        if outlet is None or self.root is None:
+            return nullcontext()
+        return watcher.follow(self.key, _Follower(self, watcher, outlet), epoch=self.epoch)
 
     async def _checkpoint(self, watcher: Watcher) -> Checkpoint:
         await self._ask_if_due(watcher)
-        self._skipped = 0
+        self.skipped = 0
         return Checkpoint(self._cursor())
 
     def _resync(self, reason: ResyncReason, head: Head) -> ResyncRequired:
         """Go to the head; what the subscriber has to know about it."""
-        self._epoch, self._seq, self._skipped = head.epoch, head.seq, 0
-        floor = encode_cursor(stream_of(self._key), epoch=head.epoch, seq=head.floor)
+        self.epoch, self.seq, self.skipped = head.epoch, head.seq, 0
+        floor = encode_cursor(stream_of(self.key), epoch=head.epoch, seq=head.floor)
         return ResyncRequired(reason, floor=floor, head=self._cursor())
 
     async def _ask_if_due(self, watcher: Watcher) -> None:
         """What comes before every delivery."""
         if self._hub.is_closing:
             raise HubClosedError
-        news = self._principal is not None and watcher.take(self._principal)
-        if news or self._now() - self._asked_at >= self._limits.authorize_every:
+        if self.is_asking_due(watcher, self._now()):
             await self._ask(watcher)
+
+    def is_asking_due(self, watcher: Watcher, now: float) -> bool:
+        news = self._principal is not None and watcher.has_news(self._principal)
+        return news or now - self._asked_at >= self.limits.authorize_every
 
     async def _ask(self, watcher: Watcher) -> None:
         if self._principal is not None:
@@ -335,7 +357,7 @@ class _Stream:
     async def _retried(self, attempt: Callable[[], Awaitable[T | None]]) -> T:
         """The answer of `attempt`, which is repeated while the database is not available."""
         backoff = Backoff(first=0.2, longest=2.0)
-        give_up_at = self._now() + self._limits.unavailable_after
+        give_up_at = self._now() + self.limits.unavailable_after
         while True:
             try:
                 answer = await attempt()
@@ -353,11 +375,62 @@ class _Stream:
                 raise HubClosedError
 
     def _cursor(self) -> str:
-        return encode_cursor(stream_of(self._key), epoch=self._epoch, seq=self._seq)
+        return encode_cursor(stream_of(self.key), epoch=self.epoch, seq=self.seq)
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+class _Follower:
+    """A stream as a member of its log's cohort; see `subscriptions.cohort.Member`."""
+
+    __slots__ = ("_outlet", "_stream", "_watcher")
+
+    def __init__(self, stream: _Stream, watcher: Watcher, outlet: Outlet) -> None:
+        self._stream = stream
+        self._watcher = watcher
+        self._outlet = outlet
+
+    @property
+    def seq(self) -> int:
+        return self._stream.seq
+
+    @property
+    def selection(self) -> Selection:
+        return self._outlet.selection
+
+    def root(self, item: EventItem) -> Any:
+        assert self._stream.root is not None  # noqa: S101  # `_following` has looked
+        return self._stream.root(item)
+
+    def wants(self, item: EventItem, now: float) -> bool | None:
+        stream, seq = self._stream, item.event.seq
+        if seq <= stream.seq:
+            return False
+        if seq != stream.seq + 1 or stream.is_asking_due(self._watcher, now):
+            return None
+        if stream.keep is None or stream.keep(item.event):
+            return True
+        if stream.skipped + 1 >= stream.limits.checkpoint_skipped:
+            return None
+        stream.seq = seq
+        stream.skipped += 1
+        if stream.skipped == 1:
+            self._watcher.hurry(stream.told_at + stream.limits.checkpoint_after)
+        return False
+
+    def deliver(self, item: EventItem, payload: Payload, now: float) -> bool:
+        if not self._outlet.push(payload):
+            return False
+        stream = self._stream
+        stream.seq, stream.skipped, stream.told_at = item.event.seq, 0, now
+        if stream.delivery is not None:
+            stream.delivery.cursor = item.cursor
+        return True
+
+    def dismiss(self) -> None:
+        self._watcher.wake((self._stream.key,))
 
 
 def _code(error: Exception) -> str:

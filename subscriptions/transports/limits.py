@@ -10,6 +10,10 @@ from typing import Any, Final
 logger = logging.getLogger("dragoman.transports")
 
 ABORT_EXTENSION: Final = "dragoman.abort"
+FRAME_EXTENSION: Final = "dragoman.frame"
+
+WriteText = Callable[[bytes], bool]
+"""Writes one WebSocket message at once; False if it would have to wait, or cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,14 @@ def abort_connection(scope: Mapping[str, Any]) -> None:
         logger.warning("a client that does not read holds on to its connection")
         return
     extension["abort"]()
+
+
+def offer_frames(scope: MutableMapping[str, Any], write: WriteText) -> None:
+    """Let the application write messages that need not wait; called by our server protocol."""
+    scope.setdefault("extensions", {})[FRAME_EXTENSION] = {"write": write}
+
+
+def frame_writer(scope: Mapping[str, Any]) -> WriteText | None:
+    """The way past ASGI for messages that need not wait, if the server offers it."""
+    extension = (scope.get("extensions") or {}).get(FRAME_EXTENSION)
+    return None if extension is None else extension["write"]

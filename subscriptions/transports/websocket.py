@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
@@ -23,9 +24,10 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
     Message,
     SubscribeMessage,
 )
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from subscriptions.delivery import Delivery, current_delivery
-from subscriptions.transports.limits import TransportLimits, abort_connection
+from subscriptions.delivery import Delivery, Payload, Selection, current_delivery
+from subscriptions.transports.limits import TransportLimits, abort_connection, frame_writer
 
 logger = logging.getLogger("dragoman.transports")
 
@@ -57,6 +59,41 @@ REFUSALS: Final = {
 }
 
 
+@runtime_checkable
+class Shareable(Protocol):
+    """A result that comes with the payload and the selection it is shared by."""
+
+    payload: Payload
+    selection: Selection
+    errors: Any
+    extensions: Any
+
+
+class SocketOutlet:
+    """Writes an operation's results to its WebSocket without waiting."""
+
+    __slots__ = ("_handler", "_head", "_operation", "selection")
+
+    def __init__(
+        self, handler: TransportWSHandler, operation: Operation[Any, Any], selection: Selection
+    ) -> None:
+        self.selection = selection
+        self._handler = handler
+        self._operation = operation
+        self._head = b'{"id":%b,"type":"next","payload":' % json.dumps(operation.id).encode()
+
+    def message(self, payload: Payload) -> bytes:
+        """The whole message."""
+        return b"%b%b}" % (self._head, payload.json)
+
+    def push(self, payload: Payload) -> bool:
+        """See `subscriptions.delivery.Outlet`."""
+        write = self._handler.write
+        if write is None or not self._handler.is_running(self._operation):
+            return False
+        return write(self.message(payload))
+
+
 class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
     """One WebSocket connection. Its view is a `DragomanGraphQL`."""
 
@@ -65,6 +102,7 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
         self._limits: TransportLimits = cast("Any", self.view).transport_limits
         self._extensions: dict[str, dict[str, Any] | None] = {}
         self._is_closing = False
+        self.write = frame_writer(cast("Any", self.websocket).ws.scope)
 
     async def handle_message(self, message: Message) -> None:
         """Act on one message; one that has not the protocol's form closes the connection (4400)."""
@@ -133,6 +171,31 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
             await self._send_result_stream(operation, results)
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
+    async def _send_result_stream(self, operation: Operation[Any, Any], result_source: Any) -> None:
+        """Send what the schema yields; payloads that are shared as they are."""
+        is_first = True
+        async for result in result_source:
+            if is_first and isinstance(result, PreExecutionError):
+                await self._handle_pre_execution_error(operation, result)
+                return
+            if not isinstance(result, ExecutionResult):
+                await self._reject_incremental_delivery(operation)
+                return
+            if isinstance(result, Shareable) and not result.errors and not result.extensions:
+                await self._send_shared(operation, result)
+            else:
+                await operation.send_next(result)
+            is_first = False
+
+    async def _send_shared(self, operation: Operation[Any, Any], result: Shareable) -> None:
+        outlet = SocketOutlet(self, operation, result.selection)
+        delivery = current_delivery.get()
+        if delivery is not None and self.write is not None:
+            delivery.outlet = outlet
+        if not outlet.push(result.payload) and not operation.completed:
+            text = outlet.message(result.payload).decode()
+            await self._send(lambda: cast("Any", self.websocket).ws.send_text(text))
+
     async def _end_with(self, operation: Operation[Any, Any], error: GraphQLError) -> None:
         try:
             await operation.send_initial_errors([error])
@@ -152,16 +215,23 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
 
     async def send_message(self, message: Message) -> None:
         """Send one message within its deadline; a client that does not read is let go."""
+        await self._send(lambda: self.websocket.send_json(message))
+
+    async def _send(self, send: Callable[[], Awaitable[None]]) -> None:
         if self._is_closing:
             raise WebSocketDisconnected
         try:
             async with asyncio.timeout(self._limits.send_timeout):
-                await self.websocket.send_json(message)
+                await send()
         except TimeoutError:
             await self._close(SLOW_READER, SLOW_READER_REASON)
             raise WebSocketDisconnected from None
-        except RuntimeError as error:  # closed between two messages
+        except (RuntimeError, WebSocketDisconnect) as error:  # closed between two messages
             raise WebSocketDisconnected from error
+
+    def is_running(self, operation: Operation[Any, Any]) -> bool:
+        """Whether messages of this operation may be sent."""
+        return not self._is_closing and self.operations.get(operation.id) is operation
 
     async def _close(self, code: int, reason: str) -> None:
         if self._is_closing:
