@@ -24,6 +24,7 @@ from subscriptions.cursor import EARLIEST, LATEST, Cursor, encode_cursor, parse_
 from subscriptions.hub import Hub
 from subscriptions.log import OutputLine as LoggedLine
 from subscriptions.pages import EventItem
+from subscriptions.ports import events_key
 
 StreamAfter = Annotated[
     str | None,
@@ -195,17 +196,25 @@ def _hub(ctx: GraphQLContext) -> Hub:
 
 
 def _authorizer(ctx: GraphQLContext, workspace_id: str | None) -> Any:
-    """Asks again who the subscriber is and whether the log is theirs to read."""
+    """Asks again who the subscriber is and whether the log is theirs to read.
 
-    async def authorize() -> None:
+    That the workspace is still there is the same for all who may read its log: one looks for all.
+    """
+
+    async def authorize() -> float | None:
         principal = await ctx.current_principal()
         fresh = Context(ctx.services, principal, request_id=ctx.request_id)
-        try:
-            require_log(fresh, workspace_id)
-            if workspace_id is not None:
+        require_log(fresh, workspace_id)
+        if workspace_id is None:
+            return None
+
+        async def look() -> None:
+            try:
                 await get_workspace(fresh, workspace_id=workspace_id, permission=Permission.READ)
-        finally:
-            await fresh.release()
+            finally:
+                await fresh.release()
+
+        return await _hub(ctx).lately(events_key(workspace_id), look)
 
     return authorize
 

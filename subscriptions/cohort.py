@@ -105,6 +105,7 @@ class Cohort:
     async def _serve_for_ever(self) -> None:
         while True:
             await self._news.wait()
+            self._news.clear()
             self._serving = True
             try:
                 await self._serve()
@@ -116,7 +117,6 @@ class Cohort:
 
     async def _serve(self) -> None:
         while self._members:
-            self._news.clear()
             page = await self._read(min(member.seq for member in self._members))
             if page is None or page.head.ended or not page.follows(epoch=self._epoch):
                 self._dismiss_all()

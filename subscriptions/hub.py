@@ -27,6 +27,7 @@ TICK: Final = 1.0
 LONGEST_TICK_AFTER_ERRORS: Final = 15.0
 READ_TIMEOUT: Final = 15.0
 READS_AT_ONCE: Final = 4
+LATELY: Final = 1.0
 
 
 class LogUnavailableError(Exception):
@@ -129,7 +130,7 @@ class Watcher:
 class _Topic:
     """What the hub knows of one watched key."""
 
-    __slots__ = ("cohort", "head", "moment", "tail", "watchers")
+    __slots__ = ("cohort", "head", "looked_at", "looking", "moment", "tail", "watchers")
 
     def __init__(self, moment: int) -> None:
         self.watchers: set[Watcher] = set()
@@ -137,6 +138,14 @@ class _Topic:
         self.moment = moment
         self.head: Head | None = None
         self.tail: Page | None = None
+        self.looked_at = float("-inf")
+        self.looking: tuple[float, asyncio.Future[object]] | None = None
+
+    def looked(self, done: asyncio.Future[object]) -> None:
+        """What was looked at for all is known."""
+        if self.looking is not None and not done.cancelled() and done.exception() is None:
+            self.looked_at = self.looking[0]
+        self.looking = None
 
 
 class Hub:
@@ -270,6 +279,31 @@ class Hub:
             LogUnavailableError: the database did not answer properly.
         """
         return await self._shared((key, -1, self._moment(key)), lambda: self._read_head(key))
+
+    async def lately(self, key: str, look: Callable[[], Awaitable[object]]) -> float:
+        """Have something looked at that is the same for all who watch this log.
+
+        Args:
+            key: the log.
+            look: raises where something is wrong; all who wait for it get to know.
+
+        Returns:
+            When it was looked at, by the loop's clock: at most `LATELY` seconds ago.
+        """
+        now = asyncio.get_running_loop().time()
+        topic = self._topics.get(key)
+        if topic is None:
+            await look()
+            return now
+        if now - topic.looked_at < LATELY:
+            return topic.looked_at
+        if topic.looking is None:
+            task = asyncio.ensure_future(look())
+            topic.looking = (now, task)
+            task.add_done_callback(topic.looked)
+        began, task = topic.looking
+        await asyncio.shield(task)
+        return began
 
     def is_present(self, key: str, page: Page) -> bool:
         """Whether no wake-up came since the page was read: what it shows is all there is to know.

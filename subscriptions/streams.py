@@ -25,7 +25,7 @@ ResyncReason = Literal["TRIMMED", "WRONG_STREAM", "EPOCH_CHANGED", "AHEAD"]
 CloseReason = Literal[
     "UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "GOING_AWAY", "UNAVAILABLE", "ENDED"
 ]
-Authorize = Callable[[], Awaitable[None]]
+Authorize = Callable[[], Awaitable[float | None]]
 Predicate = Callable[[LogEntry], bool]
 Root = Callable[[EventItem], Any]
 
@@ -119,7 +119,8 @@ def event_stream(
         after: a cursor, `"EARLIEST"` for all there is, None for what happens from now on. A stream
             from now on begins with a `Checkpoint`, so that it can be resumed before any event.
         authorize: asked before anything is delivered; raises an error whose `code` is
-            `UNAUTHENTICATED`, `FORBIDDEN` or `NOT_FOUND` to end the stream with that reason.
+            `UNAUTHENTICATED`, `FORBIDDEN` or `NOT_FOUND` to end the stream with that reason. It
+            returns when, by the loop's clock, it looked, if that was before it was asked.
         types: only events of these types.
         where: only events for which this is true; it must not change anything.
         principal: id of the principal whose changes make `authorize` be asked again at once.
@@ -253,6 +254,7 @@ class _Stream:
                 told = await self._pass(watcher, item)
                 if told is not None:
                     yield told
+            await asyncio.sleep(0)  # what was pushed has not let others have their turn
             if page.end < page.head.seq or not self._hub.is_present(self.key, page):
                 continue
             if page.head.ended:
@@ -266,13 +268,25 @@ class _Stream:
         if self.keep is None or self.keep(item.event):
             # Before the position moves: a stream that is closed here has not delivered this entry.
             await self._ask_if_due(watcher)
+            pushed = await self._push(item)
             self.seq, self.skipped = item.event.seq, 0
-            return item
+            return None if pushed else item
         self.seq = item.event.seq
         self.skipped += 1
         if self.skipped < self.limits.checkpoint_skipped:
             return None
         return await self._checkpoint(watcher)
+
+    async def _push(self, item: EventItem) -> bool:
+        """Send an entry past the results in between, if the transport has a way for it."""
+        delivery = self.delivery
+        if delivery is None or delivery.outlet is None or self.root is None:
+            return False
+        payload = await delivery.outlet.selection.payload(self.root(item))
+        if payload is None or not delivery.outlet.push(payload):
+            return False
+        self.told_at, delivery.cursor = self._now(), item.cursor
+        return True
 
     async def _begin(
         self, start: Cursor | Literal["EARLIEST"] | None
@@ -351,7 +365,9 @@ class _Stream:
             raise _Closed(reason) from error
 
     async def _permitted(self) -> bool:
-        await self._authorize()
+        looked_at = await self._authorize()
+        if looked_at is not None:
+            self._asked_at = min(self._asked_at, looked_at)
         return True
 
     async def _retried(self, attempt: Callable[[], Awaitable[T | None]]) -> T:

@@ -17,6 +17,7 @@ import uvicorn
 import websockets
 from strawberry.scalars import JSON
 
+from compiler import CompiledSchema, Options
 from resolvers.errors import ForbiddenError, UnauthenticatedError
 from subscriptions.cursor import EARLIEST, Cursor
 from subscriptions.hub import Hub
@@ -92,6 +93,7 @@ class Subscription:
             authorize=world.authorize,
             principal="user:1",
             limits=StreamLimits(checkpoint_after=0.1),
+            root=as_item,
         )
         async with contextlib.aclosing(items):
             async for item in items:
@@ -129,7 +131,8 @@ class RememberExtensions(strawberry.extensions.SchemaExtension):
         yield
 
 
-SCHEMA = strawberry.Schema(Query, Mutation, Subscription, extensions=[RememberExtensions])
+SCHEMA = CompiledSchema(Query, Mutation, Subscription, extensions=[RememberExtensions])
+EAGER = Options(hooks_run_elsewhere=True, compile_at_sighting=1)
 EVENTS = """subscription($s: String!, $a: String) {
   events(stream: $s, after: $a) { kind seq cursor reason }
 }"""
@@ -163,8 +166,13 @@ class Served:
 Serve = Callable[..., contextlib.AbstractAsyncContextManager[Served]]
 
 
-@pytest.fixture
-def serve(hub: Hub) -> Serve:
+@pytest.fixture(params=["compiled", "plain"])
+def serve(hub: Hub, request: pytest.FixtureRequest) -> Serve:
+    """Serves the schema; each test runs with shared payloads and without."""
+    SCHEMA.stop_compiling()
+    if request.param == "compiled":
+        assert SCHEMA.compile_documents(EAGER).obstacle is None
+
     @contextlib.asynccontextmanager
     async def serve(*, abortable: bool = True, **limits: Any) -> AsyncIterator[Served]:
         world = World(hub)
