@@ -298,11 +298,11 @@ class Hub:
         if now - topic.looked_at < LATELY:
             return topic.looked_at
         if topic.looking is None:
-            task = asyncio.ensure_future(look())
-            topic.looking = (now, task)
-            task.add_done_callback(topic.looked)
-        began, task = topic.looking
-        await asyncio.shield(task)
+            looking = asyncio.ensure_future(look())
+            topic.looking = (now, looking)
+            looking.add_done_callback(topic.looked)
+        began, looked = topic.looking
+        await asyncio.shield(looked)
         return began
 
     def is_present(self, key: str, page: Page) -> bool:
