@@ -6,6 +6,7 @@ import strawberry
 
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
+    pull_requests,
     run_queries,
     runs,
     task_access,
@@ -35,6 +36,7 @@ from schema.context import Info
 from schema.run import Diff, Run
 from schema.task import DependencyInput, Task, TaskFilter, conditions, dependencies
 from schema.task_inputs import (
+    CreatePullRequestInput,
     CreateTaskInput,
     MoveTaskInput,
     StartRunInput,
@@ -219,13 +221,27 @@ class TaskMutation:
             str | None, strawberry.argument(description="Kept as the review's comment.")
         ] = None,
         merge: Annotated[
-            bool, strawberry.argument(description="Merge its branch into its base branch first.")
+            bool,
+            strawberry.argument(
+                description="First merge its pull request, or without one its branch into its base "
+                "branch."
+            ),
         ] = False,
     ) -> TaskPayload:
         return await _task(
             info,
             lambda ctx: task_lifecycle.approve_task(ctx, task_id=id, comment=comment, merge=merge),
         )
+
+    @strawberry.mutation(
+        description="Push a task's branch and open a pull request for it; an open one is used "
+        "again. The task has its address."
+    )
+    async def create_pull_request(
+        self, info: Info, input: Annotated[CreatePullRequestInput, INPUT]
+    ) -> TaskPayload:
+        values = fields_of(input)
+        return await _task(info, lambda ctx: pull_requests.create_pull_request(ctx, **values))
 
     @strawberry.mutation(description="REVIEW → BACKLOG; the reason is kept for the next run.")
     async def reject_task(self, info: Info, id: TaskId, reason: Reason = None) -> TaskPayload:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from broadcaster import Broadcast
 
@@ -19,6 +20,8 @@ from resolvers.webhook_formats import WebhookFormat
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
+from runner.forge import GitHubForge
+from runner.forge_transports import ApiTransport, GhTransport, Transport
 from runner.probe import Prober
 from runner.prompts import PromptMaker
 from runner.worktree_setup import WorktreeSetup
@@ -137,6 +140,27 @@ def webhook_formats() -> Mapping[str, WebhookFormat]:
     return {Dialect.VIBAN: VibanWebhooks()}
 
 
+def make_git(settings: Settings) -> BoardGit:
+    """Git as operations see it."""
+    return BoardGit(
+        repositories_root=settings.data_dir.absolute() / "repositories",
+        allow_local=settings.allow_local_repositories,
+    )
+
+
+def make_forge(settings: Settings) -> GitHubForge:
+    """Where this server opens pull requests."""
+    parts = urlsplit(settings.github_api_url)
+    host = parts.netloc.removeprefix("api.")
+    token = settings.github_token
+    transport: Transport = ApiTransport(
+        settings.github_api_url, None if token is None else token.get_secret_value()
+    )
+    if settings.pull_requests == "gh":
+        transport = GhTransport(host)
+    return GitHubForge(transport, host, settings.merge_method)
+
+
 class _NobodyWaits:
     """Wake-ups and dispatch of the command line, which lives beside a running server.
 
@@ -168,7 +192,8 @@ async def command_line_context(settings: Settings) -> AsyncIterator[Context]:
                 clock=lambda: datetime.now(UTC),
                 passwords=ArgonPasswords(),
                 secrets=FernetBox(load_secret_keys(settings)),
-                git=BoardGit(),
+                git=make_git(settings),
+                forge=make_forge(settings),
                 limits=make_limits(settings),
                 trust=make_trust(settings),
                 instance="command line",
@@ -216,7 +241,8 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             clock=lambda: datetime.now(UTC),
             passwords=ArgonPasswords(),
             secrets=FernetBox(load_secret_keys(settings)),
-            git=BoardGit(),
+            git=make_git(settings),
+            forge=make_forge(settings),
             limits=make_limits(settings),
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),

@@ -254,6 +254,26 @@ class Settings(BaseSettings):
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
     )
 
+    # Pull requests
+    pull_requests: Literal["api", "gh"] = _setting(
+        "api",
+        "pull requests",
+        "How GitHub is asked: api, with a workspace's credential or DRAGOMAN_GITHUB_TOKEN; gh, "
+        "with the program of that name and its log-in.",
+    )
+    github_api_url: str = _setting(
+        "https://api.github.com",
+        "pull requests",
+        "Address of GitHub's API, such as https://github.example.org/api/v3 for a server of your "
+        "own.",
+    )
+    github_token: SecretStr | None = _setting(
+        None, "pull requests", "Token for workspaces that have no credential for GitHub's host."
+    )
+    merge_method: Literal["merge", "squash", "rebase"] = _setting(
+        "merge", "pull requests", "How pull requests are merged when their task is approved."
+    )
+
     # Operation
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "operation", "Least important lines that are logged."
@@ -320,6 +340,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_public(cls, value: str | None) -> str | None:
         return None if value is None else values.normalise_web_url(value)
+
+    @field_validator("github_api_url")
+    @classmethod
+    def _check_github(cls, value: str) -> str:
+        return values.normalise_web_url(value)
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -235,6 +235,7 @@ CALLS: dict[str, Call] = {
     "Mutation.pauseTask": _task(TaskStatus.QUEUED),
     "Mutation.resumeTask": _task(TaskStatus.PAUSED),
     "Mutation.approveTask": _task(TaskStatus.REVIEW, merge=False),
+    "Mutation.createPullRequest": _input_with("taskId", Tenant.task_with_branch),
     "Mutation.rejectTask": _task(TaskStatus.REVIEW),
     "Mutation.retryTask": _task(TaskStatus.FAILED),
     "Mutation.cancelTask": _task(),
