@@ -26,6 +26,7 @@ from runner.probe import Prober
 from runner.prompts import PromptMaker
 from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
+from server.limits.late_rates import LateRates
 from server.metrics import Metrics
 from server.outbound import OutboundHttp
 from server.secret_keys import load_secret_keys
@@ -51,6 +52,7 @@ class Server:
     authenticator: Authenticator
     dispatcher: RunDispatcher
     deliverer: WebhookDeliverer
+    rates: LateRates
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_ready: bool = False
 
@@ -257,4 +259,6 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         wakeups.add_listener(deliverer.wake)
         await wakeups.start()
         stack.push_async_callback(wakeups.stop)
-        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer)
+        rates = LateRates(settings)
+        stack.push_async_callback(rates.aclose)
+        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer, rates)

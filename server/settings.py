@@ -20,6 +20,7 @@ from server.setting_values import (
     ExecutorCommand,
     Executors,
     PathList,
+    RateLimits,
     SecretList,
     Size,
     TextList,
@@ -157,6 +158,19 @@ class Settings(BaseSettings):
     )
     max_streams: int = _setting(
         200, "limits", "Open streams (WebSocket, SSE) of one user or key.", ge=1
+    )
+
+    rate_limits: RateLimits = _setting(
+        {},
+        "limits",
+        'Requests of REST languages, where other than their documentation says: {"VIBAN": '
+        '{"minute": 2000, "hour": 0}}; 0 is no limit. See docs/operator.md for the names.',
+    )
+    rate_limit_url: SecretStr = _setting(
+        SecretStr("memory://"),
+        "limits",
+        "Where requests of REST languages are counted: memory:// (each server for itself) or "
+        "redis://host:6379/0. While it cannot be reached, each server counts for itself.",
     )
 
     # Storage
@@ -335,6 +349,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_broadcast(cls, value: SecretStr) -> SecretStr:
         return SecretStr(values.normalise_broadcast_url(value.get_secret_value()))
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _check_rates(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(values.normalise_rate_limit_url(value.get_secret_value()))
 
     @field_validator("public_url")
     @classmethod
