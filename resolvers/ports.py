@@ -28,6 +28,9 @@ class Dispatcher(Protocol):
     def stop(self, run_id: str) -> None:
         """A run's stop was requested (it is recorded in its row)."""
 
+    def deliver(self, run_id: str) -> None:
+        """A run was told something (it is recorded)."""
+
 
 class Clock(Protocol):
     """What time it is."""

@@ -7,6 +7,7 @@ import strawberry
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
     pull_requests,
+    run_inputs,
     run_queries,
     runs,
     task_access,
@@ -337,6 +338,41 @@ class TaskMutation:
     @strawberry.mutation(description="One more run like a finished one.")
     async def retry_run(self, info: Info, id: RunId) -> RunPayload:
         return await _run(info, lambda ctx: runs.retry_run(ctx, run_id=id))
+
+    @strawberry.mutation(
+        description="Answer a question of a run that waits for it (AWAITING_INPUT)."
+    )
+    async def answer_run(
+        self,
+        info: Info,
+        id: RunId,
+        option: Annotated[
+            strawberry.ID, strawberry.argument(description="Id of one of the question's options.")
+        ],
+        question_id: Annotated[
+            strawberry.ID | None,
+            strawberry.argument(description="Which question; needed where there are several."),
+        ] = None,
+    ) -> RunPayload:
+        return await _run(
+            info,
+            lambda ctx: run_inputs.answer_run(
+                ctx, run_id=id, option=option, question_id=question_id
+            ),
+        )
+
+    @strawberry.mutation(
+        description="Say something more in the session of a run. One that works hears it after its "
+        "present turn, where its executor can be told more; one that is over or paused is followed "
+        "by another run in the same session and worktree, which is returned."
+    )
+    async def send_run_message(
+        self,
+        info: Info,
+        id: RunId,
+        text: Annotated[str, strawberry.argument(description="1 to 100,000 characters.")],
+    ) -> RunPayload:
+        return await _run(info, lambda ctx: run_inputs.send_run_message(ctx, run_id=id, text=text))
 
 
 async def _task(info: Info, run: Any) -> TaskPayload:

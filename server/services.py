@@ -128,6 +128,7 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         output_limit=settings.run_output_limit,
         stop_grace=settings.run_stop_grace,
         orphan_after=settings.run_orphan_after,
+        answer_limit=settings.run_answer_limit,
         allow_local_clones=settings.allow_local_repositories,
         setup=WorktreeSetup(settings.worktree_copy, settings.worktree_commands),
         setup_limit=settings.worktree_command_limit,
@@ -178,6 +179,8 @@ class _NobodyWaits:
     def wake(self) -> None: ...
 
     def stop(self, run_id: str) -> None: ...
+
+    def deliver(self, run_id: str) -> None: ...
 
 
 @asynccontextmanager

@@ -215,6 +215,13 @@ class Settings(BaseSettings):
     run_silence_limit: Duration = _setting(
         10 * _MINUTE, "runs", "Longest time without a byte of output, seconds.", gt=0
     )
+    run_answer_limit: Duration = _setting(
+        _HOUR,
+        "runs",
+        "Longest time a run waits for an answer, seconds; then what it asked for is refused and it "
+        "works on.",
+        gt=0,
+    )
     run_start_limit: Duration = _setting(
         _MINUTE, "runs", "Longest time until the first byte of output, seconds.", gt=0
     )

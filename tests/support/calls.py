@@ -262,6 +262,8 @@ CALLS: dict[str, Call] = {
     "Mutation.setBudget": _input(
         lambda t: {"workspaceId": t.id, "dayTokens": 1_000_000 + next(t.numbers)}
     ),
+    "Mutation.answerRun": _new(Tenant.asking_run, option="once"),
+    "Mutation.sendRunMessage": _new(Tenant.failed_run, text="And then?"),
     "Mutation.createStory": _input(lambda t: {"workspaceId": t.id, "title": t.text("story")}),
     "Mutation.updateStory": _input_with("id", Tenant.story, feedback="changed"),
     "Mutation.deleteStory": _new(Tenant.story),

@@ -32,12 +32,16 @@ class RecordingDispatcher:
     def __init__(self) -> None:
         self.wakes = 0
         self.stopped: list[str] = []
+        self.told: list[str] = []
 
     def wake(self) -> None:
         self.wakes += 1
 
     def stop(self, run_id: str) -> None:
         self.stopped.append(run_id)
+
+    def deliver(self, run_id: str) -> None:
+        self.told.append(run_id)
 
 
 class GitWithoutNetwork(BoardGit):
