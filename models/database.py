@@ -35,6 +35,14 @@ class DatabaseBusyError(Exception):
     """The database could not be had in the allowed time, or gave up on a conflict: try again."""
 
 
+class ConflictingWritersError(DatabaseBusyError):
+    """PostgreSQL gave up one of two transactions that waited for each other; it may be run again.
+
+    What happens to a card locks its row and then its runs', what happens to a run the other way
+    round: both orders are natural, and meeting is rare.
+    """
+
+
 class StorageFullError(Exception):
     """The disk under the database is full or not writable."""
 
@@ -276,10 +284,11 @@ async def _commit(connection: AsyncConnection, transaction: Transaction) -> None
 
 
 _BUSY = re.compile(
-    r"database (table )?is locked|deadlock detected|lock timeout|could not serialize"
+    r"database (table )?is locked|lock timeout"
     r"|canceling statement due to (statement|lock) timeout|too many clients",
     re.IGNORECASE,
 )
+_CONFLICT = re.compile(r"deadlock detected|could not serialize", re.IGNORECASE)
 _FULL = re.compile(
     r"disk is full|disk I/O error|No space left|could not extend file",
     re.IGNORECASE,
@@ -297,6 +306,8 @@ def _translated() -> Iterator[None]:
         raise DatabaseBusyError("no database connection was free in time") from error
     except DBAPIError as error:
         text = str(error.orig)
+        if _CONFLICT.search(text):
+            raise ConflictingWritersError("the database is busy") from error
         if _BUSY.search(text):
             raise DatabaseBusyError("the database is busy") from error
         if _FULL.search(text):

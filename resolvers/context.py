@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +11,12 @@ from sqlmodel import SQLModel
 
 from models import SITE_STREAM
 from models.base import Record
-from models.database import Database, DatabaseBusyError, StorageFullError
+from models.database import (
+    ConflictingWritersError,
+    Database,
+    DatabaseBusyError,
+    StorageFullError,
+)
 from models.enums import Permission
 from models.transaction import Reader, Transaction
 from resolvers.errors import (
@@ -26,7 +31,6 @@ from resolvers.ports import (
     Clock,
     Dispatcher,
     ExecutorProbe,
-    Forge,
     Git,
     Limits,
     Outbound,
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
     from resolvers.idempotency import IdempotentRequest
 
 T = TypeVar("T")
+CONFLICTS_MAX = 5
+"""How often an operation is run again that met another one in the opposite order of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,6 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     trust: Trust = field(default_factory=Trust)
     probe: ExecutorProbe | None = None
-    forge: Forge | None = None
     outbound: Outbound = field(default_factory=AnywhereButNobody)
     webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
     """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""
@@ -256,9 +261,18 @@ class Context:
     async def transact(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
         """Run ``work`` in a transaction, with its events, its idempotency stamp and its wake-ups.
 
+        It awaits nothing but the transaction, so that it can be run again when the database gave
+        it up for another one.
+
         Raises:
             UnavailableError: the database is busy or its disk full; nothing was changed.
         """
+        for _ in range(CONFLICTS_MAX):
+            with suppress(ConflictingWritersError):
+                return await self._transact_once(work, stamp=stamp)
+        raise UnavailableError("the database is busy; nothing was changed")
+
+    async def _transact_once(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
         try:
             async with self.services.database.write() as transaction:
                 self._transaction, self._events, self._after_commit = transaction, [], []
@@ -273,6 +287,8 @@ class Context:
                     await self.idempotency.stamp(transaction, result, heads)
                 transaction.after_commit.append(lambda: self._committed(heads))
                 return result
+        except ConflictingWritersError:
+            raise
         except DatabaseBusyError as error:
             raise UnavailableError(f"{error}; nothing was changed") from error
         except StorageFullError as error:

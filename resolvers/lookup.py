@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from models import Agent, Sprint, Story, Task, Workspace, table_of
+from models.database import DatabaseBusyError
 from models.enums import Executor, Permission
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import ForbiddenError, NotFoundError
+from resolvers.errors import ForbiddenError, NotFoundError, UnavailableError
 from resolvers.paging import PageArguments
 from resolvers.run_queries import get_run
 from resolvers.task_access import get_task
@@ -168,3 +169,12 @@ async def _look_at(ctx: Context, executor: Executor) -> ExecutorFacts:
         found.version,
         found.credential_configured,
     )
+
+
+async def database_answers(ctx: Context) -> bool:
+    """Whether the database can be read now; for everybody."""
+    try:
+        await (await ctx.reader()).scalar(sa.select(1))
+    except (UnavailableError, DatabaseBusyError):
+        return False
+    return True

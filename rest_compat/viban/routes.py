@@ -8,6 +8,7 @@ from models import Task, Workspace
 from models.enums import Permission, RunStatus
 from models.lifecycle import RUN_FINAL
 from resolvers.errors import InvalidError, NotFoundError, UnavailableError
+from resolvers.lookup import database_answers
 from resolvers.paging import Slice
 from resolvers.phases import refine_task
 from resolvers.public_ids import run_id_of, task_id_of
@@ -82,11 +83,9 @@ async def _shown(call: Call, task: Task) -> dict[str, Any]:
 )  # fmt: skip
 async def health(call: Call) -> Any:
     """Whether the server works, for everybody."""
-    try:
-        await call.ctx.reader()
-    except UnavailableError:
-        return json_answer({"status": "error", "database": "disconnected"}, 503)
-    return {"status": "ok", "database": "connected"}
+    if await database_answers(call.ctx):
+        return {"status": "ok", "database": "connected"}
+    return json_answer({"status": "error", "database": "disconnected"}, 503)
 
 
 @router.get("/api/v1/projects", response_model=shapes.ProjectsAnswer, responses=ERRORS)
