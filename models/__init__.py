@@ -3,7 +3,7 @@
 from models.agent import Agent, AgentProgress
 from models.base import Record, metadata, new_id, new_public_id, table_of, utcnow
 from models.event import SITE_STREAM, Event, EventStream, IdempotencyRecord
-from models.run import Run, RunOutput
+from models.run import Run, RunInput, RunOutput
 from models.story import Sprint, Story
 from models.task import Task, TaskContext, TaskDependency
 from models.totals import QueueStatistic, RunTotal, UsageTotal
@@ -28,6 +28,7 @@ __all__ = [
     "Record",
     "Repository",
     "Run",
+    "RunInput",
     "RunOutput",
     "RunTotal",
     "Sprint",

@@ -59,7 +59,9 @@ RUN_FINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLE
 
 RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED, *RUN_FINAL}),
-    RunStatus.RUNNING: frozenset({RunStatus.AWAITING_INPUT, RunStatus.PAUSED, *RUN_FINAL}),
+    RunStatus.RUNNING: frozenset(
+        {RunStatus.QUEUED, RunStatus.AWAITING_INPUT, RunStatus.PAUSED, *RUN_FINAL}
+    ),
     RunStatus.AWAITING_INPUT: frozenset({RunStatus.RUNNING, RunStatus.PAUSED, *RUN_FINAL}),
     RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.RUNNING, *RUN_FINAL}),
     RunStatus.COMPLETED: frozenset(),

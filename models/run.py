@@ -84,6 +84,8 @@ class Run(SQLModel, table=True):
     cost_usd: float = 0.0
     output: dict[str, Any] | None = Field(default=None, sa_type=Json)
     state: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+    questions: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
+    input_count: int = 0
     output_lines: int = 0
     output_bytes: int = Field(default=0, sa_type=sa.BigInteger)
     stdout_offset: int = Field(default=0, sa_type=sa.BigInteger)
@@ -97,6 +99,21 @@ class Run(SQLModel, table=True):
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+
+class RunInput(SQLModel, table=True):
+    """Something a run is told while it works: an answer or a message, for the process beside it.
+
+    ``data`` is what ``runner.beside.orders`` says, without the number.
+    """
+
+    __tablename__ = "run_input"
+
+    run_id: str = Field(primary_key=True, sa_type=Id, foreign_key="run.id", ondelete="CASCADE")
+    number: int = Field(primary_key=True)
+    data: dict[str, Any] = Field(sa_type=Json)
+    created_by: str | None = Field(default=None, sa_type=Id)
+    created_at: datetime
 
 
 class RunOutput(SQLModel, table=True):

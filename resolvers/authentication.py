@@ -136,6 +136,7 @@ def user_principal(
         scopes=frozenset(key.scopes) if key else frozenset(),
         workspace_id=key.workspace_id if key else None,
         dialect=key.dialect if key else None,
+        tier=user.tier,
     )
 
 

@@ -31,6 +31,7 @@ from resolvers.ports import (
     Clock,
     Dispatcher,
     ExecutorProbe,
+    Forge,
     Git,
     Limits,
     Outbound,
@@ -66,6 +67,7 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     trust: Trust = field(default_factory=Trust)
     probe: ExecutorProbe | None = None
+    forge: Forge | None = None
     outbound: Outbound = field(default_factory=AnywhereButNobody)
     webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
     """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""

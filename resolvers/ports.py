@@ -28,6 +28,9 @@ class Dispatcher(Protocol):
     def stop(self, run_id: str) -> None:
         """A run's stop was requested (it is recorded in its row)."""
 
+    def deliver(self, run_id: str) -> None:
+        """A run was told something (it is recorded)."""
+
 
 class Clock(Protocol):
     """What time it is."""
@@ -126,6 +129,63 @@ class ExecutorProbe(Protocol):
         """Look at one; seconds at the first time, then from memory. Never raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a workspace's repository is: on this machine, or at an address."""
+
+    workspace_id: str
+    local_path: str | None
+    repository_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPullRequest:
+    """A pull request to be opened; ``repository`` is ``owner/name``."""
+
+    repository: str
+    branch: str
+    base: str
+    title: str
+    body: str
+    draft: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """A pull request; ``state`` is open, closed or merged, ``head`` its newest commit."""
+
+    url: str
+    number: int
+    state: str
+    branch: str
+    head: str
+    base: str
+    draft: bool
+    merge_commit: str | None
+
+
+class Forge(Protocol):
+    """Where pull requests are opened. All raise OperationError subclasses with the forge's words.
+
+    ``token`` is the workspace's; None for the server's own.
+    """
+
+    @property
+    def host(self) -> str:
+        """The host of its web addresses."""
+
+    def find_repository(self, url: str) -> str | None:
+        """``owner/name`` of an address on this forge, None for any other address."""
+
+    async def open(self, wanted: NewPullRequest, *, token: str | None) -> PullRequest:
+        """The open pull request of a branch into its base, made where there is none."""
+
+    async def merge(
+        self, url: str, *, repository: str, branch: str, title: str, token: str | None
+    ) -> str:
+        """Merge one, or find it merged; the commit."""
+
+
 class Git(Protocol):
     """Repositories on this machine. All raise OperationError subclasses with git's words."""
 
@@ -137,6 +197,15 @@ class Git(Protocol):
 
     async def merge(self, path: str, *, branch: str, into: str, message: str) -> str:
         """Merge and return the merge commit; raises ConflictError and changes nothing otherwise."""
+
+    async def find_remote(self, place: Place) -> str | None:
+        """The address of the remote ``origin`` of a local repository; None without one."""
+
+    async def push(self, place: Place, *, url: str, branch: str, secret: Secret | None) -> str:
+        """Bring a branch to an address; its commit. Overwrites nothing: raises ConflictError."""
+
+    def host_of(self, url: str) -> str | None:
+        """The host that a credential for an address is for; None where it can take none."""
 
     def check_branch_name(self, name: str) -> None:
         """Raise ValueError with the reason when git would not take this branch name."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from models.enums import Dialect, Permission, Role
+from models.enums import Dialect, Permission, Role, UserTier
 
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.READ}),
@@ -31,7 +31,8 @@ SCOPES = tuple(SCOPE_PERMISSIONS)
 class Principal:
     """An authenticated caller: a user, an agent, or the system itself.
 
-    ``scopes`` limits a key (empty: no limit); ``workspace_id`` binds a key to one workspace.
+    ``scopes`` limits a key (empty: no limit); ``workspace_id`` binds a key to one workspace;
+    ``tier`` is the user's, for rate limits.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     workspace_id: str | None = None
     dialect: str | None = None
+    tier: str = UserTier.STANDARD
 
     @property
     def user_id(self) -> str | None:

@@ -16,12 +16,15 @@ from resolvers.budgets import find_overspending
 from resolvers.context import Context
 from resolvers.operation import operation, step
 from resolvers.run_claims import adopt_run, get_fenced_run
+from resolvers.run_inputs import QuestionNews, apply_questions
 from resolvers.run_queries import pack_entries
 from resolvers.task_access import change_task, record_from
 from resolvers.task_board import enter_status
 from resolvers.task_runs import change_run, request_stop
 
 TASK = table_of(Task).c
+MAX_CLAIMS = 10
+"""Claims and adoptions of one run after which it is not queued again."""
 
 
 @step
@@ -58,6 +61,7 @@ class OutputFacts:
     output_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: float = 0.0
+    questions: QuestionNews = field(default_factory=QuestionNews)
     announce: bool = False
     """Whether to write an activity event; the caller does so at most once a second."""
 
@@ -117,7 +121,11 @@ async def append_output(
     for name in ("activity", "progress", "session_id"):
         if (value := getattr(facts, name)) is not None:
             changes[name] = value
-    if facts.announce:
+    asked = apply_questions(ctx, run, facts.questions)
+    if asked:
+        event = "run.awaiting_input" if facts.questions.asked else "run.answered"
+        after = await change_run(ctx, run, event, **changes, **asked)
+    elif facts.announce:
         after = await change_run(ctx, run, "run.activity", **changes)
     else:
         after = await ctx.transaction.update_by_id(Run, run_id, **changes)
@@ -214,6 +222,39 @@ async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
         end_runs=False,
         **{**facts, **changes},
     )
+
+
+@operation
+async def requeue_run(ctx: Context, *, run_id: str, token: int) -> Run:
+    """Put a run back into the queue whose server died before anything of it ran.
+
+    Its task waits again. After several such deaths, it fails instead: it may be their cause.
+    """
+    run = await get_fenced_run(ctx, run_id, token)
+    if run.status != RunStatus.RUNNING or run.stop_requested_at is not None:
+        return run
+    if token > MAX_CLAIMS:
+        text = "The server ended several times while it started this run"
+        outcome = RunOutcome(RunStatus.FAILED, "interrupted", error=text)
+        return await finish_run(ctx, run_id=run_id, token=token, outcome=outcome)
+    run = await change_run(
+        ctx,
+        run,
+        "run.queued",
+        status=RunStatus.QUEUED,
+        host=None,
+        # What its session used before is needed at the next launch.
+        process={"usage": run.process["usage"]} if "usage" in run.process else {},
+        lease_owner=None,
+        lease_expires_at=None,
+    )
+    task = await ctx.transaction.find_by_id(Task, run.task_id or "")
+    if task is not None and task.status == TaskStatus.IN_PROGRESS and run.kind == RunKind.TASK:
+        await enter_status(
+            ctx, task, TaskStatus.QUEUED, event="task.queued", end_runs=False, enqueue=False
+        )
+    ctx.after_commit(ctx.services.dispatcher.wake)
+    return run
 
 
 @operation

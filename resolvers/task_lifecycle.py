@@ -10,6 +10,7 @@ from resolvers.context import Context
 from resolvers.dependencies import replace_dependencies
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
 from resolvers.operation import operation, step
+from resolvers.pull_requests import merge_pull_request
 from resolvers.task_access import NewDependency, change_task, get_task
 from resolvers.task_board import enter_status
 from resolvers.task_fields import checked_fields
@@ -143,23 +144,28 @@ async def approve_task(
         ctx: needs ``write``; with ``merge`` also ``execute``.
         task_id: which.
         comment: kept as the review's comment.
-        merge: first merge the task's branch into its base branch, in the workspace's repository.
+        merge: first merge the task's pull request, if it has one; else its branch into its base
+            branch, in the workspace's local repository.
 
     Raises:
         IllegalTransitionError, NotFoundError, ForbiddenError.
-        ConflictError: the merge does not go through; nothing is changed then.
+        ConflictError: the merge does not go through; the task stays in REVIEW then.
+        UnavailableError: the forge cannot be asked now.
     """
     comment = _reason(ctx, comment)
     if not merge:
         return await _settle_approval(ctx, task_id=task_id, comment=comment, merge_commit=None)
     task, workspace, base = await _claim_merge(ctx, task_id=task_id)
-    assert workspace.local_path is not None and task.branch is not None  # noqa: S101, PT018  # the claim checked both
-    commit = await ctx.services.git.merge(
-        workspace.local_path,
-        branch=task.branch,
-        into=base,
-        message=f"Merge {task.branch}: {task.title}",
-    )
+    if task.pull_request_url is not None:
+        commit = await merge_pull_request(ctx, task=task, workspace=workspace)
+    else:
+        assert workspace.local_path is not None and task.branch is not None  # noqa: S101, PT018  # the claim checked both
+        commit = await ctx.services.git.merge(
+            workspace.local_path,
+            branch=task.branch,
+            into=base,
+            message=f"Merge {task.branch}: {task.title}",
+        )
     return await _settle_approval(ctx, task_id=task_id, comment=comment, merge_commit=commit)
 
 
@@ -169,7 +175,7 @@ async def _claim_merge(ctx: Context, *, task_id: str) -> tuple[Task, Workspace, 
     ctx.require(Permission.EXECUTE, task.workspace_id, kind="Task")
     workspace = await get_active_workspace(ctx, workspace_id=task.workspace_id)
     base = task.base_branch or workspace.default_branch
-    if workspace.local_path is None:
+    if workspace.local_path is None and task.pull_request_url is None:
         raise InvalidError("The workspace has no local repository to merge in", field="merge")
     if task.branch is None or base is None:
         raise InvalidError("The task has no branch to merge", field="merge")

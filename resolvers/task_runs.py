@@ -186,7 +186,10 @@ async def change_run(
         raise ConflictError(f"A {run.status} run cannot become {status}", status=run.status)
     if status in RUN_FINAL and run.status not in RUN_FINAL:
         changes.setdefault("finished_at", ctx.now)
+        changes["questions"] = []
         changes.update(lease_owner=None, lease_expires_at=None)
+    if status in {RunStatus.PAUSED, RunStatus.QUEUED}:
+        changes["questions"] = []
     after = await ctx.transaction.update_by_id(
         Run, run.id, updated_at=ctx.now, version=run.version + 1, **changes
     )

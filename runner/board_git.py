@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resolvers.errors import ConflictError, InvalidError, OperationError, UnavailableError
-from resolvers.ports import Diff, DiffFile, RepositoryFacts
+from resolvers.ports import Diff, DiffFile, Place, RepositoryFacts, Secret
 from runner import git
 
 SERVER_IDENTITY = git.Identity(name="Dragoman", email="dragoman@localhost")
@@ -15,8 +15,16 @@ SERVER_IDENTITY = git.Identity(name="Dragoman", email="dragoman@localhost")
 class BoardGit:
     """Repositories on this machine, with git's own words in the errors."""
 
-    def __init__(self, author: git.Identity = SERVER_IDENTITY) -> None:
+    def __init__(
+        self,
+        author: git.Identity = SERVER_IDENTITY,
+        *,
+        repositories_root: Path | None = None,
+        allow_local: bool = False,
+    ) -> None:
         self._author = author
+        self._repositories_root = repositories_root
+        self._allow_local = allow_local
 
     async def probe(self, path: str) -> RepositoryFacts:
         """Look at a repository.
@@ -59,6 +67,35 @@ class BoardGit:
                 repository, branch=branch, into=into, author=self._author, message=message
             )
             return merged.sha
+
+    def _path(self, place: Place) -> Path:
+        if place.local_path is not None:
+            return Path(place.local_path)
+        if self._repositories_root is None:
+            raise ConflictError("The repository is not on this server")
+        return self._repositories_root / place.workspace_id
+
+    async def find_remote(self, place: Place) -> str | None:
+        """The address of the remote ``origin`` of a local repository."""
+        with _as_operation_errors():
+            return await git.find_remote(await git.get_repository(self._path(place)))
+
+    async def push(self, place: Place, *, url: str, branch: str, secret: Secret | None) -> str:
+        """Bring a branch to an address; its commit.
+
+        Raises:
+            ConflictError: the branch there has other commits, or the remote refuses.
+        """
+        access = None if secret is None else git.Access(secret.host, secret.username, secret.secret)
+        with _as_operation_errors():
+            repository = await git.get_repository(self._path(place))
+            return await git.push(
+                repository, url=url, branch=branch, access=access, allow_local=self._allow_local
+            )
+
+    def host_of(self, url: str) -> str | None:
+        """The host that a credential for an address is for."""
+        return git.host_of(url)
 
     def check_branch_name(self, name: str) -> None:
         """Raise ValueError when git would not take this branch name."""

@@ -64,6 +64,7 @@ class RunnerSettings:
     output_limit: int = 100 << 20
     stop_grace: float = 5.0
     orphan_after: float = 600.0
+    answer_limit: float = 3600.0
     allow_local_clones: bool = False
     prompts: PromptMaker = field(default_factory=PromptMaker)
     setup: WorktreeSetup = field(default_factory=WorktreeSetup)

@@ -1,9 +1,10 @@
 """Following a run's output files: lines into the log, progress into facts, each exactly once."""
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from resolvers.run_execution import OutputFacts, append_output
 from runner.executors.base import NO_FACTS, Executor, Facts, OutputStream
 from runner.executors.native import place
 from runner.executors.progress import (
+    Answer,
     Message,
     Plan,
+    Question,
     Thinking,
     ToolCall,
     Usage,
@@ -46,6 +49,10 @@ class Follower:
     token: int
     folder: RunFolder
     executor: Executor
+    answer_limit: float = 3600.0
+    """Seconds after which a question is overdue."""
+    open_questions: dict[str, float] = field(default_factory=dict)
+    """Questions the agent waits for, by id, and when (monotonic) each is overdue."""
     offsets: dict[OutputStream, int] = field(default_factory=dict)
     facts: Facts = NO_FACTS
     tail: list[str] = field(default_factory=list)
@@ -60,6 +67,9 @@ class Follower:
         # Of this process, not of one before a pause.
         self.has_output = any(self.offsets.values())
         self._meter = make_meter(self.run)
+        for question in self.run.questions:
+            left = datetime.fromisoformat(question["expires_at"]) - datetime.now(UTC)
+            self.open_questions[question["id"]] = time.monotonic() + left.total_seconds()
 
     async def recall(self) -> None:
         """Learn again what the lines before the offsets told for certain.
@@ -160,6 +170,31 @@ class Follower:
                 pending.progress = round(100 * done / len(items))
             case Usage():
                 self._count(event)
+            case Question():
+                self._ask(event)
+            case Answer(id=question):
+                self.open_questions.pop(question, None)
+                pending.questions.settled.add(question)
+                pending.questions.asked = [
+                    q for q in pending.questions.asked if q["id"] != question
+                ]
+
+    def _ask(self, question: Question) -> None:
+        self.open_questions[question.id] = time.monotonic() + self.answer_limit
+        told = to_dict(question)
+        shown = {name: told[name] for name in ("id", "text", "kind", "options")}
+        news = self._pending.questions
+        news.asked.append(shown)
+        news.expires_at = datetime.now(UTC) + timedelta(seconds=self.answer_limit)
+        self._pending.activity = f"Asks: {' '.join(question.text.split())}"[:ACTIVITY_LENGTH]
+
+    def find_overdue(self) -> bool:
+        """Whether a question is overdue; asked once of each."""
+        now = time.monotonic()
+        overdue = [question for question, end in self.open_questions.items() if end <= now]
+        for question in overdue:
+            self.open_questions[question] = math.inf
+        return bool(overdue)
 
     def _count(self, usage: Usage) -> None:
         new, pending = self._meter.take(usage), self._pending

@@ -112,6 +112,14 @@ def inspect_now(folder: RunFolder, *, run_id: str) -> RunState:
     return Lost(identity) if ended is None else Exited(ended)
 
 
+def has_begun(folder: RunFolder) -> bool:
+    """Whether anything of a run may have executed, or may yet; blocking.
+
+    The agent executes only after it was recorded, and its supervisor is started with the lock.
+    """
+    return is_locked(folder) or os.path.lexists(folder.processes)
+
+
 async def inspect(folder: RunFolder, *, run_id: str) -> RunState:
     """Whether a run lives, has ended, or was lost, from its folder alone.
 

@@ -19,11 +19,19 @@ import structlog
 
 from models import Run
 from models.enums import RunKind, RunStatus
+from models.lifecycle import RUN_EXECUTING
 from resolvers.context import Context
 from resolvers.errors import ConflictError, UnavailableError
 from resolvers.prompt_facts import read_prompt_facts
 from resolvers.run_claims import ClaimedRun
-from resolvers.run_execution import RunOutcome, append_output, finish_run, record_launch
+from resolvers.run_execution import (
+    RunOutcome,
+    append_output,
+    finish_run,
+    record_launch,
+    requeue_run,
+)
+from resolvers.run_inputs import reject_overdue
 from resolvers.run_queries import find_run_of_session
 from runner import git
 from runner.configuration import RunnerSettings
@@ -56,12 +64,13 @@ from runner.folder import (
 )
 from runner.following import Follower
 from runner.instructions import find_instructions
-from runner.launch import Alive, Exited, Lost, StartFailedError, inspect, start
+from runner.launch import Alive, Exited, Lost, StartFailedError, has_begun, inspect, start
 from runner.output import clean_text
 from runner.preparation import find_setup, prepare
 from runner.probe import find_program, missing_text
 from runner.prompts import PromptError
 from runner.stopping import StopLadder, stop_tree
+from runner.telling import Courier
 from runner.usage import launch_record
 from runner.workplace import NoWorkplaceError, Workplace, reopen_workplace
 from runner.worktree_setup import SetupError, SetupStoppedError
@@ -108,6 +117,7 @@ class ManagedRun:
     settings: RunnerSettings
     claimed: ClaimedRun
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
     _cause: StopCause | None = None
 
     @property
@@ -118,6 +128,10 @@ class ManagedRun:
     def request_stop(self) -> None:
         """End the run; the intent is in its row already. Repeating does nothing."""
         self._end_because(StopCause.USER)
+
+    def deliver(self) -> None:
+        """Hand on what the run was told."""
+        self._told.set()
 
     def _end_because(self, cause: StopCause) -> None:
         if self._cause is None:
@@ -146,6 +160,9 @@ class ManagedRun:
     async def take_up(self) -> None:
         """Go on with a run of a former server: follow it, or judge how it ended."""
         folder = self._find_folder()
+        begun = folder is not None and await asyncio.to_thread(has_begun, folder)
+        if not begun and await self._requeue(folder):
+            return
         try:
             executor = self.settings.make_executor(self.claimed.run.executor)
         except (KeyError, ExecutorSettingsError) as error:
@@ -162,6 +179,17 @@ class ManagedRun:
         if self.claimed.run.stop_requested_at is not None:
             self.request_stop()
         await self._follow(executor, await reopen_workplace(self.claimed), folder)
+
+    async def _requeue(self, folder: RunFolder | None) -> bool:
+        """Whether the run waits again: nothing of it ran when its server died."""
+        run = await self._insist(
+            lambda: requeue_run(self.system, run_id=self.run_id, token=self.claimed.token)
+        )
+        if run.status in RUN_EXECUTING:
+            return False  # it is to be stopped
+        if folder is not None:
+            await asyncio.to_thread(self._tidy, folder)
+        return True
 
     def _find_folder(self) -> RunFolder | None:
         path = self.claimed.run.process.get("folder")
@@ -253,7 +281,7 @@ class ManagedRun:
             write_launch_files, folder, stdin=launch.stdin_text, files=launch.files
         )
         spec = self._spec(launch, place, stdin=stdin, temporary=temporary)
-        await self._record(folder, workplace, temporary)
+        await self._record(folder, workplace, temporary, interactive=launch.interactive)
         await start(folder, spec)
         return folder
 
@@ -285,10 +313,11 @@ class ManagedRun:
         )
 
     async def _record(
-        self, folder: RunFolder, workplace: Workplace | None, temporary: Path
+        self, folder: RunFolder, workplace: Workplace | None, temporary: Path, *, interactive: bool
     ) -> None:
         """Keep where the processes will be found, before there are any."""
-        process = {"folder": str(folder.path), "temporary": str(temporary)}
+        process: dict[str, Any] = {"folder": str(folder.path), "temporary": str(temporary)}
+        process["interactive"] = interactive
         facts: dict[str, Any] = {}
         if workplace is not None:
             process["repository"] = str(workplace.worktree.repository.path)
@@ -304,7 +333,7 @@ class ManagedRun:
                 self.system,
                 run_id=self.run_id,
                 token=self.claimed.token,
-                process={**process, "usage": usage},
+                process={**process, "usage": usage, "inputs": self.claimed.run.input_count},
                 **facts,
                 stdout_offset=0,
                 stderr_offset=0,
@@ -331,8 +360,17 @@ class ManagedRun:
     async def _follow(
         self, executor: Executor, workplace: Workplace | None, folder: RunFolder
     ) -> None:
-        follower = Follower(self.system, self.claimed.run, self.claimed.token, folder, executor)
+        follower = Follower(
+            self.system,
+            self.claimed.run,
+            self.claimed.token,
+            folder,
+            executor,
+            answer_limit=self.settings.answer_limit,
+        )
         await follower.recall()
+        courier = Courier(self.system, self.claimed.run, folder, self._told)
+        await self._insist(courier.deliver)
         stopping: asyncio.Task[None] | None = None
         try:
             while True:
@@ -340,7 +378,9 @@ class ManagedRun:
                 await self._insist(follower.read)
                 if not isinstance(state, Alive):
                     break
-                self._check_limits(follower)
+                await self._check_limits(follower)
+                if self._told.is_set():
+                    await self._insist(courier.deliver)
                 if self._stop.is_set() and stopping is None:
                     stopping = asyncio.create_task(self._end_processes(folder))
                 await self._wait_a_moment(stopped=stopping is not None)
@@ -349,6 +389,9 @@ class ManagedRun:
                 await asyncio.shield(stopping)
         await self._insist(follower.drain)
         await self._end_processes(folder)
+        for late in await courier.find_new() if courier.is_heard else ():
+            text = f"This came too late: {late.data.get('text', 'an answer')}"
+            await follower.note(text, warning="undelivered")
         await self._judge(executor, workplace, folder, follower, state)
 
     async def _wait_a_moment(self, *, stopped: bool) -> None:
@@ -361,7 +404,13 @@ class ManagedRun:
         except TimeoutError:
             return
 
-    def _check_limits(self, follower: Follower) -> None:
+    async def _check_limits(self, follower: Follower) -> None:
+        if follower.find_overdue():
+            await self._insist(
+                lambda: reject_overdue(self.system, run_id=self.run_id, token=self.claimed.token)
+            )
+        if follower.open_questions:
+            return  # it waits for somebody, so it may be silent
         silent = time.monotonic() - follower.last_output
         if not follower.has_output and silent > self.settings.start_limit:
             self._end_because(StopCause.NO_START)

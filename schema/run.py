@@ -98,6 +98,33 @@ class Usage:
     cost_usd: float = strawberry.field(description="Cost in US dollars.")
 
 
+@strawberry.type(description="One answer that can be given to a question.")
+class RunQuestionOption:
+    """See runner.executors.progress.QuestionOption."""
+
+    id: strawberry.ID = strawberry.field(description="What answerRun takes.")
+    name: str = strawberry.field(description="The answer, for people.")
+    kind: str = strawberry.field(
+        description="allow_once, allow_always, reject_once, reject_always or other."
+    )
+
+
+@strawberry.type(description="Something a run asks for and waits for.")
+class RunQuestion:
+    """A question in models.Run.questions."""
+
+    id: strawberry.ID = strawberry.field(description="What answerRun takes.")
+    text: str = strawberry.field(description="What is asked for, up to 1,000 characters.")
+    kind: str = strawberry.field(
+        description="Of what kind that is: read, edit, execute, search, fetch, think or other."
+    )
+    options: list[RunQuestionOption] = strawberry.field(
+        description="The answers to choose from, at most 20.", metadata={"list_size": 5}
+    )
+    asked_at: datetime = strawberry.field(description="When it was asked.")
+    expires_at: datetime = strawberry.field(description="When it is refused by itself.")
+
+
 @strawberry.type(description="One execution, for a task or for none.")
 class Run(Node):
     """See models.Run."""
@@ -159,6 +186,24 @@ class Run(Node):
     @strawberry.field(description="Priority as a bucket of its level.")
     def priority(self) -> TaskPriority:
         return priority_of(self.priority_level)
+
+    @strawberry.field(
+        description="What it waits for while it is AWAITING_INPUT, at most 20 questions.",
+        metadata={"list_size": 3},
+    )
+    def questions(self) -> list[RunQuestion]:
+        row: Any = self
+        return [
+            RunQuestion(
+                id=one["id"],
+                text=one["text"],
+                kind=one["kind"],
+                options=[RunQuestionOption(**option) for option in one["options"]],
+                asked_at=datetime.fromisoformat(one["asked_at"]),
+                expires_at=datetime.fromisoformat(one["expires_at"]),
+            )
+            for one in row.questions
+        ]
 
     @strawberry.field(description="What it used.")
     def usage(self) -> Usage:

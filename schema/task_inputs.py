@@ -176,6 +176,22 @@ class MoveTaskInput:
     )
 
 
+@strawberry.input(description="A pull request to open.")
+class CreatePullRequestInput:
+    """See resolvers.pull_requests.create_pull_request."""
+
+    task_id: strawberry.ID = strawberry.field(
+        description="A task with changes on its branch, which no run is working on."
+    )
+    title: str | None = strawberry.field(
+        default=None, description="Up to 256 characters; by default the task's."
+    )
+    body: str | None = strawberry.field(
+        default=None, description="Markdown, up to 60,000 characters; by default from the task."
+    )
+    draft: bool = strawberry.field(default=False, description="Whether a new one is a draft.")
+
+
 @strawberry.input(description="A run to start.")
 class StartRunInput:
     """See resolvers.runs.start_run."""

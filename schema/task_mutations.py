@@ -6,6 +6,8 @@ import strawberry
 
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
+    pull_requests,
+    run_inputs,
     run_queries,
     runs,
     task_access,
@@ -35,6 +37,7 @@ from schema.context import Info
 from schema.run import Diff, Run
 from schema.task import DependencyInput, Task, TaskFilter, conditions, dependencies
 from schema.task_inputs import (
+    CreatePullRequestInput,
     CreateTaskInput,
     MoveTaskInput,
     StartRunInput,
@@ -219,13 +222,27 @@ class TaskMutation:
             str | None, strawberry.argument(description="Kept as the review's comment.")
         ] = None,
         merge: Annotated[
-            bool, strawberry.argument(description="Merge its branch into its base branch first.")
+            bool,
+            strawberry.argument(
+                description="First merge its pull request, or without one its branch into its base "
+                "branch."
+            ),
         ] = False,
     ) -> TaskPayload:
         return await _task(
             info,
             lambda ctx: task_lifecycle.approve_task(ctx, task_id=id, comment=comment, merge=merge),
         )
+
+    @strawberry.mutation(
+        description="Push a task's branch and open a pull request for it; an open one is used "
+        "again. The task has its address."
+    )
+    async def create_pull_request(
+        self, info: Info, input: Annotated[CreatePullRequestInput, INPUT]
+    ) -> TaskPayload:
+        values = fields_of(input)
+        return await _task(info, lambda ctx: pull_requests.create_pull_request(ctx, **values))
 
     @strawberry.mutation(description="REVIEW → BACKLOG; the reason is kept for the next run.")
     async def reject_task(self, info: Info, id: TaskId, reason: Reason = None) -> TaskPayload:
@@ -321,6 +338,41 @@ class TaskMutation:
     @strawberry.mutation(description="One more run like a finished one.")
     async def retry_run(self, info: Info, id: RunId) -> RunPayload:
         return await _run(info, lambda ctx: runs.retry_run(ctx, run_id=id))
+
+    @strawberry.mutation(
+        description="Answer a question of a run that waits for it (AWAITING_INPUT)."
+    )
+    async def answer_run(
+        self,
+        info: Info,
+        id: RunId,
+        option: Annotated[
+            strawberry.ID, strawberry.argument(description="Id of one of the question's options.")
+        ],
+        question_id: Annotated[
+            strawberry.ID | None,
+            strawberry.argument(description="Which question; needed where there are several."),
+        ] = None,
+    ) -> RunPayload:
+        return await _run(
+            info,
+            lambda ctx: run_inputs.answer_run(
+                ctx, run_id=id, option=option, question_id=question_id
+            ),
+        )
+
+    @strawberry.mutation(
+        description="Say something more in the session of a run. One that works hears it after its "
+        "present turn, where its executor can be told more; one that is over or paused is followed "
+        "by another run in the same session and worktree, which is returned."
+    )
+    async def send_run_message(
+        self,
+        info: Info,
+        id: RunId,
+        text: Annotated[str, strawberry.argument(description="1 to 100,000 characters.")],
+    ) -> RunPayload:
+        return await _run(info, lambda ctx: run_inputs.send_run_message(ctx, run_id=id, text=text))
 
 
 async def _task(info: Info, run: Any) -> TaskPayload:

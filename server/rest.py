@@ -51,6 +51,7 @@ def rest_app(server: Server, turns: Turns, *, nowhere: ASGIApp) -> Dispatcher:
         allowed_origins=settings.allowed_origins,
         public_url=settings.public_url,
         max_body_bytes=settings.max_body_bytes,
+        rate_limits=server.rates,
     )
     root = settings.compat_root
     default = Dialect(root.upper()) if root is not None else None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from broadcaster import Broadcast
 
@@ -19,10 +20,13 @@ from resolvers.webhook_formats import WebhookFormat
 from runner.board_git import BoardGit
 from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
+from runner.forge import GitHubForge
+from runner.forge_transports import ApiTransport, GhTransport, Transport
 from runner.probe import Prober
 from runner.prompts import PromptMaker
 from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
+from server.limits.late_rates import LateRates
 from server.metrics import Metrics
 from server.outbound import OutboundHttp
 from server.secret_keys import load_secret_keys
@@ -48,6 +52,7 @@ class Server:
     authenticator: Authenticator
     dispatcher: RunDispatcher
     deliverer: WebhookDeliverer
+    rates: LateRates
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_ready: bool = False
 
@@ -123,6 +128,7 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         output_limit=settings.run_output_limit,
         stop_grace=settings.run_stop_grace,
         orphan_after=settings.run_orphan_after,
+        answer_limit=settings.run_answer_limit,
         allow_local_clones=settings.allow_local_repositories,
         setup=WorktreeSetup(settings.worktree_copy, settings.worktree_commands),
         setup_limit=settings.worktree_command_limit,
@@ -135,6 +141,27 @@ def webhook_formats() -> Mapping[str, WebhookFormat]:
     from rest_compat.viban.webhooks import VibanWebhooks
 
     return {Dialect.VIBAN: VibanWebhooks()}
+
+
+def make_git(settings: Settings) -> BoardGit:
+    """Git as operations see it."""
+    return BoardGit(
+        repositories_root=settings.data_dir.absolute() / "repositories",
+        allow_local=settings.allow_local_repositories,
+    )
+
+
+def make_forge(settings: Settings) -> GitHubForge:
+    """Where this server opens pull requests."""
+    parts = urlsplit(settings.github_api_url)
+    host = parts.netloc.removeprefix("api.")
+    token = settings.github_token
+    transport: Transport = ApiTransport(
+        settings.github_api_url, None if token is None else token.get_secret_value()
+    )
+    if settings.pull_requests == "gh":
+        transport = GhTransport(host)
+    return GitHubForge(transport, host, settings.merge_method)
 
 
 class _NobodyWaits:
@@ -153,6 +180,8 @@ class _NobodyWaits:
 
     def stop(self, run_id: str) -> None: ...
 
+    def deliver(self, run_id: str) -> None: ...
+
 
 @asynccontextmanager
 async def command_line_context(settings: Settings) -> AsyncIterator[Context]:
@@ -168,7 +197,8 @@ async def command_line_context(settings: Settings) -> AsyncIterator[Context]:
                 clock=lambda: datetime.now(UTC),
                 passwords=ArgonPasswords(),
                 secrets=FernetBox(load_secret_keys(settings)),
-                git=BoardGit(),
+                git=make_git(settings),
+                forge=make_forge(settings),
                 limits=make_limits(settings),
                 trust=make_trust(settings),
                 instance="command line",
@@ -216,7 +246,8 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             clock=lambda: datetime.now(UTC),
             passwords=ArgonPasswords(),
             secrets=FernetBox(load_secret_keys(settings)),
-            git=BoardGit(),
+            git=make_git(settings),
+            forge=make_forge(settings),
             limits=make_limits(settings),
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),
@@ -231,4 +262,6 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         wakeups.add_listener(deliverer.wake)
         await wakeups.start()
         stack.push_async_callback(wakeups.stop)
-        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer)
+        rates = LateRates(settings)
+        stack.push_async_callback(rates.aclose)
+        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer, rates)

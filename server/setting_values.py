@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|sec|m|min|h|d)?", re.ASCII)
@@ -126,6 +134,14 @@ def normalise_broadcast_url(text: str) -> str:
     if not parts.netloc:
         raise ValueError("must name a host")
     return urlunsplit((scheme, parts.netloc, parts.path, parts.query, ""))
+
+
+def normalise_rate_limit_url(text: str) -> str:
+    """The address of the counters: memory or Redis (or Valkey)."""
+    url = normalise_broadcast_url(text)
+    if url.startswith("postgresql"):
+        raise ValueError("must begin with memory://, redis:// or rediss://")
+    return url
 
 
 def normalise_web_url(text: str) -> str:
@@ -261,6 +277,34 @@ Argv = Annotated[
     BeforeValidator(lambda value: parse_json(value, list, "a JSON array of texts")),
 ]
 Commands = Annotated[tuple[tuple[str, ...], ...], NoDecode, BeforeValidator(parse_commands)]
+RATE_BUCKETS = {
+    "VIBAN": {"minute", "hour", "refused"},
+    "POSTHOG": {"minute", "hour", "refused"},
+    "TOBAN": {"auth", "key", "workspace", "writes", "refused"},
+    "CLAUDE_CLI_WEB_UI": {"login", "refresh", "anonymous", "authenticated", "premium"},
+}
+"""Names of what ``rest_compat.rates`` counts, said once more: settings are read without it."""
+
+
+def check_rate_limits(value: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Numbers of requests by language and name."""
+    for language, amounts in value.items():
+        known = RATE_BUCKETS.get(language)
+        if known is None:
+            raise ValueError(f"must have languages out of {', '.join(RATE_BUCKETS)}")
+        if not amounts.keys() <= known:
+            raise ValueError(f"must have for {language} names out of {', '.join(sorted(known))}")
+    return value
+
+
+RateLimits = Annotated[
+    dict[str, dict[str, Annotated[int, Field(ge=0, le=1_000_000_000)]]],
+    NoDecode,
+    BeforeValidator(
+        lambda value: parse_json(value, dict, 'a JSON object such as {"VIBAN": {"minute": 9}}')
+    ),
+    AfterValidator(check_rate_limits),
+]
 Executors = Annotated[
     dict[str, ExecutorCommand],
     NoDecode,

@@ -20,6 +20,7 @@ from server.setting_values import (
     ExecutorCommand,
     Executors,
     PathList,
+    RateLimits,
     SecretList,
     Size,
     TextList,
@@ -159,6 +160,19 @@ class Settings(BaseSettings):
         200, "limits", "Open streams (WebSocket, SSE) of one user or key.", ge=1
     )
 
+    rate_limits: RateLimits = _setting(
+        {},
+        "limits",
+        'Requests of REST languages, where other than their documentation says: {"VIBAN": '
+        '{"minute": 2000, "hour": 0}}; 0 is no limit. See docs/operator.md for the names.',
+    )
+    rate_limit_url: SecretStr = _setting(
+        SecretStr("memory://"),
+        "limits",
+        "Where requests of REST languages are counted: memory:// (each server for itself) or "
+        "redis://host:6379/0. While it cannot be reached, each server counts for itself.",
+    )
+
     # Storage
     sqlite_synchronous: Literal["FULL", "NORMAL"] = _setting(
         "FULL",
@@ -200,6 +214,13 @@ class Settings(BaseSettings):
     run_time_limit: Duration = _setting(4 * _HOUR, "runs", "Longest time of a run, seconds.", gt=0)
     run_silence_limit: Duration = _setting(
         10 * _MINUTE, "runs", "Longest time without a byte of output, seconds.", gt=0
+    )
+    run_answer_limit: Duration = _setting(
+        _HOUR,
+        "runs",
+        "Longest time a run waits for an answer, seconds; then what it asked for is refused and it "
+        "works on.",
+        gt=0,
     )
     run_start_limit: Duration = _setting(
         _MINUTE, "runs", "Longest time until the first byte of output, seconds.", gt=0
@@ -252,6 +273,26 @@ class Settings(BaseSettings):
     day_cost_budget: float = _setting(0.0, "runs", "The same in US dollars; 0 is no limit.", ge=0)
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
+    )
+
+    # Pull requests
+    pull_requests: Literal["api", "gh"] = _setting(
+        "api",
+        "pull requests",
+        "How GitHub is asked: api, with a workspace's credential or DRAGOMAN_GITHUB_TOKEN; gh, "
+        "with the program of that name and its log-in.",
+    )
+    github_api_url: str = _setting(
+        "https://api.github.com",
+        "pull requests",
+        "Address of GitHub's API, such as https://github.example.org/api/v3 for a server of your "
+        "own.",
+    )
+    github_token: SecretStr | None = _setting(
+        None, "pull requests", "Token for workspaces that have no credential for GitHub's host."
+    )
+    merge_method: Literal["merge", "squash", "rebase"] = _setting(
+        "merge", "pull requests", "How pull requests are merged when their task is approved."
     )
 
     # Operation
@@ -316,10 +357,20 @@ class Settings(BaseSettings):
     def _check_broadcast(cls, value: SecretStr) -> SecretStr:
         return SecretStr(values.normalise_broadcast_url(value.get_secret_value()))
 
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _check_rates(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(values.normalise_rate_limit_url(value.get_secret_value()))
+
     @field_validator("public_url")
     @classmethod
     def _check_public(cls, value: str | None) -> str | None:
         return None if value is None else values.normalise_web_url(value)
+
+    @field_validator("github_api_url")
+    @classmethod
+    def _check_github(cls, value: str) -> str:
+        return values.normalise_web_url(value)
 
     @field_validator("trusted_proxies")
     @classmethod

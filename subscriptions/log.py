@@ -73,6 +73,29 @@ _EVENT_COLUMNS: Final = (
     sa.cast(_EVENT.payload, sa.Text).label("payload"),
 )
 
+# One statement is one snapshot of head and entries, on every database. It is asked for each event
+# of a log that somebody follows, so it is built once.
+_EVENTS_AFTER: Final = (
+    sa.select(
+        _STREAM.epoch.label("head_epoch"),
+        _STREAM.seq.label("head_seq"),
+        _STREAM.floor.label("head_floor"),
+        *_EVENT_COLUMNS,
+    )
+    .select_from(
+        table_of(EventStream).outerjoin(
+            table_of(Event),
+            sa.and_(
+                _EVENT.stream_id == _STREAM.id,
+                _EVENT.seq > sa.bindparam("after", type_=sa.BigInteger),
+            ),
+        )
+    )
+    .where(_STREAM.id == sa.bindparam("stream_id"))
+    .order_by(_EVENT.seq)
+    .limit(sa.bindparam("count", type_=sa.Integer))
+)
+
 
 class DatabaseLog:
     """The `LogReader` over the real tables. Each call is one statement in one snapshot.
@@ -117,22 +140,10 @@ class DatabaseLog:
         return await self._read_events(stream_of(key), after=after, limit=limit)
 
     async def _read_events(self, stream_id: str, *, after: int, limit: int) -> Reading | None:
-        # One statement is one snapshot of head and entries, on every database.
-        events = sa.and_(_EVENT.stream_id == _STREAM.id, _EVENT.seq > after)
-        statement = (
-            sa.select(
-                _STREAM.epoch.label("head_epoch"),
-                _STREAM.seq.label("head_seq"),
-                _STREAM.floor.label("head_floor"),
-                *_EVENT_COLUMNS,
-            )
-            .select_from(table_of(EventStream).outerjoin(table_of(Event), events))
-            .where(_STREAM.id == stream_id)
-            .order_by(_EVENT.seq)
-            .limit(limit)
-        )
         async with self._database.read() as reader:
-            rows = await reader.rows(statement)
+            rows = await reader.rows(
+                _EVENTS_AFTER.params(stream_id=stream_id, after=after, count=limit)
+            )
         if not rows:
             return None
         head = Head(epoch=rows[0].head_epoch, seq=rows[0].head_seq, floor=rows[0].head_floor)

@@ -67,6 +67,11 @@ class RunDispatcher:
         if (found := self._active.get(run_id)) is not None:
             found[0].request_stop()
 
+    def deliver(self, run_id: str) -> None:
+        """A run was told something."""
+        if (found := self._active.get(run_id)) is not None:
+            found[0].deliver()
+
     def _system(self) -> Context:
         assert self._services is not None  # noqa: S101  # set by run_for_ever
         return Context(self._services, SYSTEM)
@@ -156,7 +161,7 @@ class RunDispatcher:
         self._renewed = time.monotonic()
 
     async def _hear_stops(self) -> None:
-        """Stops that were requested through another server."""
+        """Stops that were requested, and what was told, through another server."""
         if self._active and not self.sole:
             ctx = self._system()
             try:
@@ -164,6 +169,8 @@ class RunDispatcher:
                     self.stop(run_id)
             finally:
                 await ctx.release()
+            for run, _ in self._active.values():
+                run.deliver()
 
     async def _take_up(self, runs: Iterable[Run]) -> None:
         for run in runs:

@@ -16,6 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _run_inputs()
     _webhooks()
     _add_queues_and_budgets()
     _fill_totals()
@@ -26,6 +27,7 @@ def downgrade() -> None:
     _no_git()
     _drop_queues_and_budgets()
     _no_webhooks()
+    _no_run_inputs()
 
 
 # --- webhooks ---
@@ -243,3 +245,30 @@ def _widen_token_counts(old: Any, new: Any) -> None:
     if op.get_bind().dialect.name == "postgresql":
         for name in ("input_tokens", "output_tokens", "cached_tokens"):
             op.alter_column("run", name, existing_type=old, type_=new, existing_nullable=False)
+
+
+# --- what runs ask and are told ---
+
+
+def _run_inputs() -> None:
+    questions = sa.Column("questions", JSON, nullable=False, server_default=sa.text("'[]'"))
+    op.add_column("run", questions)
+    op.add_column("run", sa.Column("input_count", sa.Integer(), nullable=False, server_default="0"))
+    op.create_table(
+        "run_input",
+        sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("data", JSON, nullable=False),
+        sa.Column("created_by", sa.String(length=36), nullable=True),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name=op.f("fk_run_input_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_run_input")),
+    )
+
+
+def _no_run_inputs() -> None:
+    op.drop_table("run_input")
+    op.drop_column("run", "input_count")
+    op.drop_column("run", "questions")

@@ -11,8 +11,8 @@ The configuration is a JSON file: ``argv`` of the agent, ``permissions`` (read, 
 the time in it, during which no session is loaded), ``model``, ``mode`` and ``auth`` (a way to log
 in) to choose where the agent offers them, ``orders`` (see ``runner.beside.orders``).
 
-Lines have a member ``acp``: ``session`` ``update`` ``question`` ``answer`` ``refused`` ``message``
-``turn`` ``error`` ``warning`` ``text``. Exit code 0: the last turn ended as a turn should.
+Lines have a member ``acp``: ``session`` ``update`` ``question`` ``answer`` ``refused`` ``heard``
+``message`` ``turn`` ``error`` ``warning`` ``text``. Exit code 0: the last turn ended as it should.
 """
 
 import asyncio
@@ -190,12 +190,13 @@ class Client:
     def _read_orders(self) -> None:
         for order in self.orders.read_new():
             match order:
-                case {"do": "answer", "question": str(question), "option": str(option)}:
+                case {"do": "answer", "question": str(question), "option": str() | None as option}:
                     answer = self.waiting.pop(question, None)
                     if answer is not None and not answer.done():
                         answer.set_result(option)
                 case {"do": "message", "number": int(number), "text": str(text)}:
                     self.messages.append((number, text))
+                    self.teller.tell("heard", number=number)
 
     # --- the life of a run ---
 
@@ -233,6 +234,9 @@ class Client:
             obeying.cancel()
             self.teller.flush()
             await self._close()
+            self._read_orders()
+            for _, text in self.messages:
+                self.teller.tell("warning", text=f"This came too late: {text}")
         return 1
 
     async def _work(self) -> int:

@@ -222,6 +222,8 @@ def _said(value: dict[str, Any]) -> Events:
             return event("answer", id=value.get("question"), option=value.get("option"))
         case "message":
             return event("message", role="user", text=text)
+        case "heard":
+            return event("log", text="A message waits for the end of this turn")
         case "refused":
             told = f"Not permitted: {text or 'a tool'}"
             return event("warning", code="permission_denied", text=told)

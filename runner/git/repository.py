@@ -160,6 +160,13 @@ async def find_symbolic_ref(git_dir: Path, name: str) -> str | None:
     return result.text if result.code == 0 else None
 
 
+async def find_remote(repository: Repository) -> str | None:
+    """The address of the remote ``origin``, as the repository's own configuration has it."""
+    arguments = ["config", "--local", "--get", "remote.origin.url"]
+    result = await run_in(repository.git_dir, arguments, accept=(0, 1))
+    return result.text.strip() or None
+
+
 async def probe(path: Path) -> Probe:
     """The default branch and its head. Raises NotARepositoryError.
 

@@ -136,7 +136,8 @@ def in_the_workspace(row: Row, where: str, permission: str, caller: Caller) -> s
         return "FORBIDDEN"
     if where == "user":
         return on_site(caller, "admin") if permission in key_holds(caller) else "FORBIDDEN"
-    return "ok" if permission in holds_here(caller) & key_holds(caller) else "FORBIDDEN"
+    needed = set(permission.split("+"))
+    return "ok" if needed <= holds_here(caller) & key_holds(caller) else "FORBIDDEN"
 
 
 def test_every_root_field_has_a_row_and_a_call() -> None:

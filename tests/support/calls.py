@@ -235,6 +235,7 @@ CALLS: dict[str, Call] = {
     "Mutation.pauseTask": _task(TaskStatus.QUEUED),
     "Mutation.resumeTask": _task(TaskStatus.PAUSED),
     "Mutation.approveTask": _task(TaskStatus.REVIEW, merge=False),
+    "Mutation.createPullRequest": _input_with("taskId", Tenant.task_with_branch),
     "Mutation.rejectTask": _task(TaskStatus.REVIEW),
     "Mutation.retryTask": _task(TaskStatus.FAILED),
     "Mutation.cancelTask": _task(),
@@ -261,6 +262,8 @@ CALLS: dict[str, Call] = {
     "Mutation.setBudget": _input(
         lambda t: {"workspaceId": t.id, "dayTokens": 1_000_000 + next(t.numbers)}
     ),
+    "Mutation.answerRun": _new(Tenant.asking_run, option="once"),
+    "Mutation.sendRunMessage": _new(Tenant.failed_run, text="And then?"),
     "Mutation.createStory": _input(lambda t: {"workspaceId": t.id, "title": t.text("story")}),
     "Mutation.updateStory": _input_with("id", Tenant.story, feedback="changed"),
     "Mutation.deleteStory": _new(Tenant.story),

@@ -1,13 +1,15 @@
 """A git server over HTTP with a password, for tests: git's own program behind a real socket."""
 
 import base64
+import json
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 USERNAME = "git-user"
@@ -26,6 +28,8 @@ class GitServer:
     port: int = 0
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     moved_to: str | None = None
+    api: Callable[[str, str, bytes, Mapping[str, str]], tuple[int, Any]] | None = None
+    """Answers requests for JSON below ``/api``: method, path with query, body and headers."""
 
     @property
     def host(self) -> str:
@@ -61,11 +65,19 @@ def a_git_server(root: Path) -> Iterator[GitServer]:  # noqa: C901  # one handle
         def do_POST(self) -> None:
             self._serve()
 
+        def do_PUT(self) -> None:
+            self._serve()
+
         def _serve(self) -> None:
             header = self.headers.get("Authorization")
             found.asked.append((self.command, self.path, header))
             body = self._body()
-            if found.moved_to is not None:
+            if self.path.startswith("/api/") and found.api is not None:
+                path = self.path.removeprefix("/api")
+                status, value = found.api(self.command, path, body, dict(self.headers.items()))
+                headers = {"Content-Type": "application/json; charset=utf-8"}
+                self._answer(status, headers, json.dumps(value).encode())
+            elif found.moved_to is not None:
                 self._answer(302, {"Location": found.moved_to + self.path}, b"")
             elif header != _expected():
                 challenge = {"WWW-Authenticate": 'Basic realm="git"'}

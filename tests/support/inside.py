@@ -28,6 +28,7 @@ from server.app import create_app
 from server.migrations import migrate
 from server.security import ArgonPasswords
 from server.settings import Settings
+from tests.support.fakes import ForgeWithoutNetwork, GitWithoutNetwork
 
 PATIENCE = 20.0
 CLIENT = ("127.0.0.1", 40000)
@@ -261,6 +262,8 @@ async def open_inside(
     with pytest.MonkeyPatch.context() as patch, _quiet_log():
         patch.setattr("server.app.supervised_workers", _no_workers)
         patch.setattr("server.services.ArgonPasswords", partial(ArgonPasswords, fast=True))
+        patch.setattr("server.services.make_git", lambda _: GitWithoutNetwork())
+        patch.setattr("server.services.make_forge", lambda _: ForgeWithoutNetwork())
         errors: list[str] = []
         patch.setattr("server.graphql._log_internal_error", _recorder(errors))
         patch.setattr("server.rest._log_error", _recorder(errors))

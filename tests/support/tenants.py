@@ -35,6 +35,7 @@ from resolvers.keys import CreatedKey
 from resolvers.operation import operation
 from resolvers.ports import OutboundAnswer
 from resolvers.principal import Principal
+from resolvers.run_inputs import QuestionNews
 from resolvers.task_board import move_task
 from resolvers.tasks import NewDependency
 from resolvers.webhook_deliveries import claim_deliveries, plan_deliveries, settle_delivery
@@ -184,6 +185,14 @@ class Tenant:
         """A run that waits."""
         return (await runs.start_run(self.owner, task_id=await self.task())).id
 
+    async def asking_run(self) -> str:
+        """A run that waits for an answer: ``once`` is one."""
+        option = {"id": "once", "name": self.text("name"), "kind": "allow_once"}
+        asked = {"id": "q1", "text": self.text("asked"), "kind": "execute", "options": [option]}
+        news = QuestionNews(asked=[asked], expires_at=utcnow() + timedelta(hours=1))
+        run_id, _ = await self._executing(questions=news)
+        return run_id
+
     async def failed_run(self) -> str:
         """A run that has failed, of a task that can be tried again."""
         run_id, token = await self._executing()
@@ -196,7 +205,7 @@ class Tenant:
         await self._finish(run_id, token, RunStatus.COMPLETED)
         return run_id
 
-    async def _executing(self) -> tuple[str, int]:
+    async def _executing(self, **facts: Any) -> tuple[str, int]:
         waiting = await self.queued_run()
         system = self.inside.system()
         token = await _claim(system, run_id=waiting)
@@ -215,7 +224,9 @@ class Tenant:
             token=token,
             entries=entries,
             offsets={"stdout_offset": 10},
-            facts=execution.OutputFacts(activity=self.text("activity"), announce=True),
+            facts=execution.OutputFacts(
+                activity=self.text("activity"), session_id=waiting, announce=True, **facts
+            ),
         )
         return waiting, token
 

@@ -1,0 +1,75 @@
+"""Part memory: what a server holds when idle, and for each thousand subscribers that wait."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from benchmarks.report import Section
+from benchmarks.startup import Memory, memory_of
+from tests.support.board import create_board, make_repository
+from tests.support.clients import HttpClient, open_socket
+from tests.support.server import RunningServer, a_server
+
+SUBSCRIPTION = """subscription E($id: ID!) { events(workspaceId: $id) { __typename
+  ... on Event { seq type at task { id title status priority updatedAt } } } }"""
+SETTLE_SECONDS = 3.0
+AT_ONCE = 50
+ROOM = {"max_streams": "20000"}
+
+
+@contextlib.asynccontextmanager
+async def _waiting(server: RunningServer, workspace: str, count: int) -> AsyncIterator[None]:
+    """Open sockets with a subscription each, all at the head of their log."""
+    places = asyncio.Semaphore(AT_ONCE)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def subscribe() -> None:
+            async with places:
+                socket = await stack.enter_async_context(
+                    open_socket(server.websocket_url, server.token)
+                )
+                operation = await socket.subscribe(SUBSCRIPTION, {"id": workspace})
+                await operation.next()
+
+        await asyncio.gather(*(subscribe() for _ in range(count)))
+        await asyncio.sleep(SETTLE_SECONDS)
+        yield
+
+
+async def _measure(server: RunningServer, folder: Path, counts: list[int]) -> list[Memory]:
+    assert server.process is not None
+    found = [memory_of(server.process.pid)]
+    async with HttpClient(server.url, server.token) as client:
+        board, _ = await create_board(client, make_repository(folder / "project"))
+        for count in counts:
+            async with _waiting(server, board.id, count):
+                # What each has for its first event is part of it.
+                await board.create_task(title="first")
+                await board.create_task(title="second")
+                await asyncio.sleep(SETTLE_SECONDS)
+                found.append(memory_of(server.process.pid))
+    return found
+
+
+def section(*, quick: bool) -> Section:
+    """The figures of this machine as a part of the report."""
+    few, many = (100, 600) if quick else (100, 2_100)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        a_server(Path(folder) / "server", **ROOM) as server,
+    ):
+        idle, with_few, with_many = asyncio.run(_measure(server, Path(folder), [few, many]))
+    each = (with_many.pss - with_few.pss) / (many - few) * 1_000
+    return Section(
+        "Memory of a server",
+        ["what", "PSS, MiB"],
+        [
+            ["idle, after start", f"{idle.pss:.1f}"],
+            [f"with {few} subscribers that wait, after their first events", f"{with_few.pss:.1f}"],
+            [f"with {many:,}", f"{with_many.pss:.1f}"],
+            ["a thousand more", f"{each:.1f}"],
+        ],
+        ["Each subscriber has a WebSocket of its own."],
+    )
