@@ -5,10 +5,9 @@ read-then-write fails under contention whatever the busy timeout); waiting for i
 bounded. Readers have connections of their own that cannot write. PostgreSQL uses one pool.
 """
 
-import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from models.sqlite_reading import NoConnectionError, SlowReadError, SqliteReadPool
-from models.transaction import Reader, Transaction, fetch_with
+from models.sqlite_writing import SqliteWrite, SqliteWriter, WriterBusyError
+from models.transaction import AsyncWriting, Reader, Transaction, fetch_with
 from models.uninterrupted import opened, uninterrupted
 
 Synchronous = Literal["FULL", "NORMAL"]
 
+CACHED_STATEMENTS = 512
+"""Statements a SQLite connection keeps prepared."""
+CHECKPOINT_PAGES = 4_000
+"""Pages (of 4 KiB) in the WAL before they are copied into the file: pages that change again and
+again are copied once."""
 WAL_RESET_FIXED = (3, 51, 3)
 """SQLite before this version may corrupt a WAL database when several connections checkpoint."""
 
@@ -57,6 +62,14 @@ class DatabaseOptions:
     statement_timeout: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Sqlite:
+    """The two ways into a SQLite file."""
+
+    writer: SqliteWriter
+    readers: SqliteReadPool
+
+
 class Database:
     """One database, opened. Make it with :meth:`connect`, end it with :meth:`close`."""
 
@@ -75,66 +88,63 @@ class Database:
         backend = self.url.get_backend_name()
         if backend == "sqlite":
             self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
-            self._engine = self._sqlite_writer()
-            self._sqlite_readers: SqliteReadPool | None = self._sqlite_reader()
+            self._sqlite: _Sqlite | None = _Sqlite(self._sqlite_writer(), self._sqlite_reader())
         elif backend == "postgresql":
             self.dialect = "postgresql"
+            self._sqlite = None
             self._engine = self._postgresql_engine()
-            self._sqlite_readers = None
         else:
             raise ValueError(f"{backend} is not supported: use sqlite or postgresql")
-        self._lane = asyncio.Lock()
-        self.write_waiters = 0
         self.on_write_wait: Callable[[float], None] | None = None
         """Told how long each write waited for its turn and its connection, in seconds."""
 
     @property
     def read_engine(self) -> sa.Engine:
         """The engine that reads run through, for whoever wants to listen to its events."""
-        if self._sqlite_readers is not None:
-            return self._sqlite_readers.engine
-        return self._engine.sync_engine
+        return self._engine.sync_engine if self._sqlite is None else self._sqlite.readers.engine
+
+    @property
+    def write_waiters(self) -> int:
+        """How many writes wait for their turn."""
+        return 0 if self._sqlite is None else self._sqlite.writer.waiting
 
     @property
     def path(self) -> Path | None:
         """The SQLite file, or None."""
         return Path(self.url.database or "") if self.dialect == "sqlite" else None
 
-    def _sqlite_writer(self) -> AsyncEngine:
-        options = self.options
-        engine = create_async_engine(
-            self.url,
-            pool_size=1,
-            max_overflow=0,
-            pool_timeout=options.writer_wait,
-            json_serializer=_dump_json,
-            json_deserializer=orjson.loads,
-            connect_args={"timeout": options.writer_wait, "isolation_level": None},
-        )
-        _on_connect(
-            engine.sync_engine,
-            "journal_mode = WAL",
-            f"synchronous = {options.synchronous}",
-            "foreign_keys = ON",
-            "cache_size = -16384",
-            "temp_store = MEMORY",
-        )
-        _on_begin(engine.sync_engine, "BEGIN IMMEDIATE")
-        return engine
-
-    def _sqlite_reader(self) -> SqliteReadPool:
-        options = self.options
-        engine = sa.create_engine(
+    def _sqlite_engine(self, *, timeout: float) -> sa.Engine:
+        return sa.create_engine(
             self.url.set(drivername="sqlite+pysqlite"),
             poolclass=sa.NullPool,
             json_serializer=_dump_json,
             json_deserializer=orjson.loads,
             connect_args={
-                "timeout": options.writer_wait,
+                "timeout": timeout,
                 "isolation_level": None,
                 "check_same_thread": False,
+                "cached_statements": CACHED_STATEMENTS,
             },
         )
+
+    def _sqlite_writer(self) -> SqliteWriter:
+        engine = self._sqlite_engine(timeout=0)
+        _on_connect(
+            engine,
+            f"busy_timeout = {int(self.options.writer_wait * 1000)}",
+            "journal_mode = WAL",
+            f"synchronous = {self.options.synchronous}",
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+            "foreign_keys = ON",
+            "cache_size = -16384",
+            "temp_store = MEMORY",
+            "busy_timeout = 0",
+        )
+        return SqliteWriter(engine, wait=self.options.writer_wait)
+
+    def _sqlite_reader(self) -> SqliteReadPool:
+        options = self.options
+        engine = self._sqlite_engine(timeout=options.writer_wait)
         _on_connect(engine, "query_only = ON", "cache_size = -16384", "temp_store = MEMORY")
         _on_begin(engine, "BEGIN")
         return SqliteReadPool(
@@ -170,47 +180,32 @@ class Database:
     async def write(self) -> AsyncIterator[Transaction]:
         """One write transaction: committed when the block ends, rolled back when it raises.
 
+        On SQLite, transactions at the same time share a commit (see ``models.sqlite_writing``).
         Cancellation never interrupts a commit: it is delivered after the commit is through.
 
         Raises:
-            DatabaseBusyError: the writer lane or the database was not free in time.
+            DatabaseBusyError: the turn to write or the database was not free in time.
             StorageFullError: the disk is full.
         """
         asked = time.perf_counter()
-        async with self._writer_lane():
-            connection = await self._connect()
+        with _translated():
+            writing = await self._begin()
             if self.on_write_wait is not None:
                 self.on_write_wait(time.perf_counter() - asked)
+            transaction = Transaction(writing, self.dialect)
             try:
-                with _translated():
-                    await uninterrupted(_begin(connection))
-                    transaction = Transaction(connection, self.dialect)
-                    try:
-                        yield transaction
-                    except BaseException:
-                        await uninterrupted(connection.rollback())
-                        raise
-                    await uninterrupted(_commit(connection, transaction))
-            finally:
-                await uninterrupted(connection.close())
+                yield transaction
+            except BaseException:
+                await writing.rollback()
+                raise
+            await writing.commit(transaction.after_commit)
 
-    @asynccontextmanager
-    async def _writer_lane(self) -> AsyncIterator[None]:
-        if self.dialect != "sqlite":
-            yield
-            return
-        self.write_waiters += 1
-        try:
-            async with asyncio.timeout(self.options.writer_wait):
-                await self._lane.acquire()
-        except TimeoutError:
-            raise DatabaseBusyError("too many writers are waiting") from None
-        finally:
-            self.write_waiters -= 1
-        try:
-            yield
-        finally:
-            self._lane.release()
+    async def _begin(self) -> "SqliteWrite | PostgresqlWrite":
+        if self._sqlite is not None:
+            write = self._sqlite.writer.transaction()
+            await write.begin()
+            return write
+        return await PostgresqlWrite.begin(await self._connect())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
@@ -220,8 +215,8 @@ class Database:
             DatabaseBusyError: no connection was free in time.
         """
         with _translated():
-            if self._sqlite_readers is not None:
-                async with self._sqlite_readers.snapshot() as snapshot:
+            if self._sqlite is not None:
+                async with self._sqlite.readers.snapshot() as snapshot:
                     yield Reader(snapshot.fetch, self.dialect)
                 return
             connection = await self._connect()
@@ -243,9 +238,11 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._engine.dispose()
-        if self._sqlite_readers is not None:
-            self._sqlite_readers.close()
+        if self._sqlite is None:
+            await self._engine.dispose()
+        else:
+            await self._sqlite.writer.close()
+            self._sqlite.readers.close()
 
 
 def _dump_json(value: Any) -> str:
@@ -269,18 +266,46 @@ def _on_begin(engine: sa.Engine, statement: str) -> None:
         connection.exec_driver_sql(statement)
 
 
+class PostgresqlWrite(AsyncWriting):
+    """One transaction on a connection of its own."""
+
+    @classmethod
+    async def begin(cls, connection: AsyncConnection) -> "PostgresqlWrite":
+        """Begin on a connection that is closed at the end."""
+        write = cls(connection)
+        try:
+            await uninterrupted(_begin(connection))
+        except BaseException:
+            await uninterrupted(connection.close())
+            raise
+        return write
+
+    async def commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
+        """Commit, then ``after_commit``."""
+        try:
+            await uninterrupted(self._commit(after_commit))
+        finally:
+            await uninterrupted(self._connection.close())
+
+    async def _commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
+        await self._connection.commit()
+        for callback in after_commit:
+            callback()
+
+    async def rollback(self) -> None:
+        """Undo everything."""
+        try:
+            await uninterrupted(self._connection.rollback())
+        finally:
+            await uninterrupted(self._connection.close())
+
+
 async def _open(engine: AsyncEngine) -> AsyncConnection:
     return await engine.connect()
 
 
 async def _begin(connection: AsyncConnection) -> None:
     await connection.begin()
-
-
-async def _commit(connection: AsyncConnection, transaction: Transaction) -> None:
-    await connection.commit()
-    for callback in transaction.after_commit:
-        callback()
 
 
 _BUSY = re.compile(
@@ -300,7 +325,7 @@ def _translated() -> Iterator[None]:
     """Turn the drivers' many ways to say busy and full into two errors of ours."""
     try:
         yield
-    except (SlowReadError, NoConnectionError) as error:
+    except (SlowReadError, NoConnectionError, WriterBusyError) as error:
         raise DatabaseBusyError(str(error)) from error
     except PoolTimeoutError as error:
         raise DatabaseBusyError("no database connection was free in time") from error

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
+from models.commands import NEW, Command, Values, inserting, updating
 from models.uninterrupted import uninterrupted
 
 M = TypeVar("M", bound=SQLModel)
@@ -84,24 +85,67 @@ class Reader:
         return await self.find(model, table_of(model).c.id == entity_id)
 
 
+class Writing(Protocol):
+    """What a transaction is written through; every call runs to its end, cancelled or not."""
+
+    async def fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """All rows of a statement."""
+        ...
+
+    async def execute(self, statement: sa.Executable, rows: Sequence[Values] | None = None) -> int:
+        """Run a statement, once per row; the number of rows it touched."""
+        ...
+
+    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+        """Run a command; the rows it returns."""
+        ...
+
+
+class AsyncWriting:
+    """Writing through an async connection of SQLAlchemy."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """See ``Writing``."""
+        return (await uninterrupted(self._connection.execute(statement))).fetchall()
+
+    async def execute(self, statement: sa.Executable, rows: Sequence[Values] | None = None) -> int:
+        """See ``Writing``."""
+        return (await uninterrupted(self._connection.execute(statement, rows))).rowcount
+
+    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+        """See ``Writing``."""
+        statement = command.statement("postgresql")
+        result = await uninterrupted(self._connection.execute(statement, values))
+        return result.fetchall() if result.returns_rows else ()
+
+
 class Transaction(Reader):
     """Statements of one write transaction."""
 
-    def __init__(self, connection: AsyncConnection, dialect: DialectName) -> None:
-        super().__init__(fetch_with(connection), dialect)
-        self._connection = connection
+    def __init__(self, writing: Writing, dialect: DialectName) -> None:
+        super().__init__(writing.fetch, dialect)
+        self._writing = writing
         self.after_commit: list[Callable[[], None]] = []
 
     async def execute(self, statement: sa.Executable) -> int:
         """Run a statement; the number of rows it touched."""
         async with self._turn:
             self.statements += 1
-            return (await uninterrupted(self._connection.execute(statement))).rowcount
+            return await self._writing.execute(statement)
+
+    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+        """Run a command with values for its parameters; the rows it returns."""
+        async with self._turn:
+            self.statements += 1
+            return await self._writing.run(command, values)
 
     async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""
         complete = _with_defaults(model, values)
-        await self.execute(sa.insert(table_of(model)).values(complete))
+        await self.run(inserting(model), complete)
         record: Any = record_of(model)
         return record(*(complete[name] for name in column_names(model)))  # type: ignore[no-any-return]  # see Record
 
@@ -119,11 +163,12 @@ class Transaction(Reader):
     async def insert_many(self, model: type[M], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert rows, with the model's defaults for what is not given."""
         complete = [_with_defaults(model, row) for row in rows]
-        if not complete:
-            return
-        async with self._turn:
-            self.statements += 1
-            await uninterrupted(self._connection.execute(sa.insert(table_of(model)), complete))
+        if len(complete) == 1:
+            await self.run(inserting(model), complete[0])
+        elif complete:
+            async with self._turn:
+                self.statements += 1
+                await self._writing.execute(sa.insert(table_of(model)), complete)
 
     async def update(
         self, model: type[M], /, *conditions: sa.ColumnElement[bool], **changes: Any
@@ -143,10 +188,21 @@ class Transaction(Reader):
         Raises:
             RowNotFoundError: there is no such row.
         """
-        record = await self.update(model, table_of(model).c.id == entity_id, **changes)
-        if record is None:
+        if any(isinstance(value, sa.ClauseElement) for value in changes.values()):
+            found = await self.update(model, table_of(model).c.id == entity_id, **changes)
+        else:
+            found = await self._update_row(model, entity_id, changes)
+        if found is None:
             raise RowNotFoundError(f"{model.__name__} {entity_id}")
-        return record
+        return found
+
+    async def _update_row(
+        self, model: type[M], entity_id: str, changes: Mapping[str, Any]
+    ) -> M | None:
+        values = {NEW + name: value for name, value in changes.items()}
+        rows = await self.run(updating(model, tuple(changes)), {"key": entity_id, **values})
+        record: Any = record_of(model)
+        return record(*rows[0]) if rows else None
 
     async def delete_by_id(self, model: type[M], entity_id: str) -> None:
         """Delete the row with this id, if there is one."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import Event, EventStream, metadata, new_id, table_of, utcnow
 from models.database import Database
@@ -105,9 +106,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
     database = Database(database_url)
-    async with database.write() as transaction:
-        await transaction._connection.run_sync(metadata.create_all)
     yield database
     await database.close()
 

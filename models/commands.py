@@ -1,0 +1,140 @@
+"""Statements of single rows, found by key, that are compiled once per dialect.
+
+SQLAlchemy spends several times longer on a statement it knows already than SQLite on running it.
+What operations do again and again (insert a row, change one by its id, advance a counter) is
+compiled once; after that its text, the order of its values and the way back from a row are
+constants.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import orjson
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+from sqlmodel.sql.sqltypes import UTCDateTime
+
+from models.base import column_names, table_of
+
+DialectName = Literal["sqlite", "postgresql"]
+Values = Mapping[str, Any]
+KEPT = 512
+"""How many commands that depend on a call's columns are kept."""
+NEW = "new_"
+"""Prefix of the parameters of an UPDATE: its columns' own names are SQLAlchemy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A command for SQLite's driver."""
+
+    text: str
+    bind: Callable[[Values], tuple[Any, ...]]
+    """The driver's parameters."""
+    rows: Callable[[Sequence[Any]], list[tuple[Any, ...]]]
+    """Rows with Python's values out of the driver's."""
+
+
+class Command:
+    """A statement with named parameters that touches few rows, found by an index."""
+
+    def __init__(
+        self,
+        build: Callable[[DialectName], sa.Executable],
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare; nothing is compiled yet.
+
+        Args:
+            build: makes the statement, for a dialect.
+            columns: of an INSERT: the attributes its values are given for.
+        """
+        self._build = build
+        self._columns = columns
+        self._statements: dict[str, sa.Executable] = {}
+        self._ready: Ready | None = None
+
+    def statement(self, dialect: DialectName) -> sa.Executable:
+        """The statement, for SQLAlchemy to run."""
+        found = self._statements.get(dialect)
+        if found is None:
+            found = self._statements[dialect] = self._build(dialect)
+        return found
+
+    def ready(self, dialect: sa.Dialect) -> Ready:
+        """The statement, for SQLite's driver."""
+        if self._ready is None:
+            self._ready = self._compile(dialect)
+        return self._ready
+
+    def _compile(self, dialect: sa.Dialect) -> Ready:
+        statement: Any = self.statement("sqlite")
+        compiled: Any = statement.compile(dialect=dialect, column_keys=self._columns)
+        scope: dict[str, Any] = {}
+        parts = []
+        for number, name in enumerate(compiled.positiontup or ()):
+            process = compiled._bind_processors.get(name)  # noqa: SLF001  # what SQLAlchemy itself uses
+            bind = compiled.binds[name]
+            if bind.required or bind.value is None:
+                value = f"v[{name!r}]"
+                scope[f"b{number}"] = process
+                parts.append(value if process is None else f"b{number}({value})")
+            else:
+                constant = bind.effective_value
+                scope[f"b{number}"] = constant if process is None else process(constant)
+                parts.append(f"b{number}")
+        bind_all = eval(f"lambda v: ({''.join(part + ', ' for part in parts)})", scope)  # noqa: S307  # names of ours
+        returned = [column.type for column in getattr(statement, "exported_columns", ())]
+        return Ready(str(compiled), bind_all, _rows(returned, dialect))
+
+
+def _rows(types: Sequence[Any], dialect: sa.Dialect) -> Callable[[Sequence[Any]], Any]:
+    processors = [_result_processor(type_, dialect) for type_ in types]
+    if not any(processors):
+        return list
+    scope = {f"p{number}": process for number, process in enumerate(processors)}
+    names = "".join(f"x{number}, " for number in range(len(types)))
+    values = "".join(
+        f"x{number}, "
+        if process is None
+        else f"None if x{number} is None else p{number}(x{number}), "
+        for number, process in enumerate(processors)
+    )
+    made = eval(f"lambda rows: [({values}) for ({names}) in rows]", scope)  # noqa: S307  # names of ours
+    return cast("Callable[[Sequence[Any]], Any]", made)
+
+
+def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
+    if isinstance(type_, UTCDateTime):
+        return _moment
+    if isinstance(type_, sa.JSON):
+        return orjson.loads
+    return type_.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _moment(text: str) -> Any:
+    return datetime.fromisoformat(text + "+00:00")
+
+
+@lru_cache(maxsize=KEPT)
+def inserting(model: type[SQLModel]) -> Command:
+    """INSERT of a whole row; parameters are the model's columns."""
+    return Command(lambda _dialect: sa.insert(table_of(model)), columns=column_names(model))
+
+
+@lru_cache(maxsize=KEPT)
+def updating(model: type[SQLModel], names: tuple[str, ...]) -> Command:
+    """UPDATE of columns of the row with an id, returning all; parameters ``key`` and ``new_…``."""
+    table = table_of(model)
+    return Command(
+        lambda _dialect: (
+            sa.update(table)
+            .where(table.c.id == sa.bindparam("key"))
+            .values({name: sa.bindparam(NEW + name) for name in names})
+            .returning(*table.c)
+        )
+    )

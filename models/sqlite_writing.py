@@ -1,0 +1,416 @@
+"""Writing SQLite: one connection, used in the event loop, and one commit for several transactions.
+
+A commit costs more than the statements of a usual operation: pages are written, with
+``synchronous = FULL`` the disk is waited for, and a thread has to do it so that the loop goes on.
+So transactions that come while others run join them: each in a savepoint, one behind the other,
+and all are acknowledged by one COMMIT, or none is. What a transaction reads, it reads behind its
+predecessors; that is why an error is not raised before their commit either.
+
+Statements that find few rows by key run where they are asked for. Others run in the writer's
+thread, and so do COMMIT and a BEGIN that finds another process writing.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from models.commands import Command, Values
+from models.sqlite_reading import LOOK_EVERY, LOOP_SECONDS
+from models.uninterrupted import uninterrupted
+
+T = TypeVar("T")
+
+GROUP_SIZE = 64
+"""Most transactions in one commit."""
+GROUP_SECONDS = 0.005
+"""A commit is not put off longer than this for those that come after."""
+
+
+class WriterBusyError(Exception):
+    """The turn to write did not come in time."""
+
+
+class CommitFailedError(Exception):
+    """A commit that others shared failed; ``__cause__`` says why. Nothing of it was written."""
+
+
+class _Group:
+    """Transactions that share a commit."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.members: list[_Member] = []
+        self.is_settled = False
+        self.failure: BaseException | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_full(self) -> bool:
+        age = time.monotonic() - self.began
+        return len(self.members) >= GROUP_SIZE or age >= GROUP_SECONDS
+
+    async def settled(self) -> None:
+        """Wait for the commit, whatever happens; a cancellation is raised after it."""
+        cancelled: asyncio.CancelledError | None = None
+        while not self.is_settled:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    def settle(self, failure: BaseException | None = None) -> None:
+        """The commit is through, or failed: tell everybody."""
+        self.is_settled, self.failure = True, failure
+        if failure is None:
+            for member in self.members:
+                member.committed()
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+
+class _Member:
+    """One transaction of a group, after its statements."""
+
+    def __init__(self, after_commit: Sequence[Callable[[], None]]) -> None:
+        self._after_commit = after_commit
+        self.failure: Exception | None = None
+
+    def committed(self) -> None:
+        try:
+            for callback in self._after_commit:
+                callback()
+        except Exception as error:  # noqa: BLE001  # raised where this transaction waits
+            self.failure = error
+
+
+class SqliteWriter:
+    """The way to write a SQLite database: a fair, bounded queue in front of one connection."""
+
+    def __init__(self, engine: sa.Engine, *, wait: float) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            engine: makes the connection; its driver must not check threads, and not wait itself.
+            wait: longest wait for a turn, and for another process; seconds.
+        """
+        self._engine = engine
+        self._wait = wait
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._is_taken = False
+        self._group: _Group | None = None
+        self._commit_is_due = False
+        self._connection: sa.Connection | None = None
+        self._deadline = float("inf")
+
+    @property
+    def waiting(self) -> int:
+        """How many transactions wait for their turn."""
+        return sum(not turn.done() for turn in self._queue)
+
+    def transaction(self) -> "SqliteWrite":
+        """A transaction that has not begun."""
+        return SqliteWrite(self)
+
+    async def close(self) -> None:
+        """Wait for open transactions and close the connection."""
+        await self.acquire()
+        while (group := self._group) is not None:
+            self._start_commit()
+            await group.settled()
+            await self.acquire()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._thread.shutdown(wait=False)
+        self._engine.dispose()
+        self._is_taken = False
+
+    # --- turns ---
+
+    async def acquire(self) -> None:
+        """Wait for a turn.
+
+        Raises:
+            WriterBusyError: it did not come in time.
+        """
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self._wait):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.pass_on()  # it came at the very moment of giving up
+            else:
+                turn.cancel()  # who passes a turn on finds it in the queue, and goes past it
+            if isinstance(error, TimeoutError):
+                raise WriterBusyError("too many writers are waiting") from None
+            raise
+
+    def pass_on(self) -> None:
+        """The end of a turn: the next one's, or a commit's if that has been put off long enough."""
+        group = self._group
+        if group is not None and group.is_full:
+            self._start_commit()
+        elif (turn := self._next()) is not None:
+            turn.set_result(None)
+        else:
+            self._is_taken = False
+            if group is not None and not self._commit_is_due:
+                # Whoever is about to ask for a turn in this round of the loop still comes along.
+                self._commit_is_due = True
+                asyncio.get_running_loop().call_soon(self._commit_if_free)
+
+    def _next(self) -> asyncio.Future[None] | None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                return turn
+        return None
+
+    def _commit_if_free(self) -> None:
+        self._commit_is_due = False
+        if not self._is_taken and self._group is not None:
+            self._is_taken = True
+            self._start_commit()
+
+    def _start_commit(self) -> None:
+        group, self._group = self._group, None
+        assert group is not None  # noqa: S101  # narrows for the type checker
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._thread, self._commit)
+        done.add_done_callback(lambda result: self._committed(group, result))
+
+    def _commit(self) -> None:
+        driver = self.driver
+        try:
+            driver.execute("COMMIT")
+        except sqlite3.Error:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            raise
+
+    def _committed(self, group: _Group, result: "asyncio.Future[None]") -> None:
+        group.settle(result.exception())
+        self.pass_on()
+
+    # --- the connection, in the hands of whose turn it is ---
+
+    @property
+    def driver(self) -> sqlite3.Connection:
+        """The driver's connection."""
+        driver: Any = self.connection.connection.driver_connection
+        return cast("sqlite3.Connection", driver)
+
+    @property
+    def connection(self) -> sa.Connection:
+        """SQLAlchemy's connection over the same; transactions are begun and ended by the driver."""
+        assert self._connection is not None  # noqa: S101  # a turn begins by opening it
+        return self._connection
+
+    def usable(self) -> sa.Connection:
+        """The connection, inside a transaction.
+
+        Raises:
+            DBAPIError: SQLite has undone the transaction because of an earlier error.
+        """
+        if not self.driver.in_transaction:
+            undone = sqlite3.OperationalError("disk I/O error: the transaction was undone")
+            raise _wrapped("", undone)
+        return self.connection
+
+    @contextmanager
+    def budget(self) -> Iterator[None]:
+        """Interrupt a SELECT that keeps the loop too long; its transaction does not suffer."""
+        self._deadline = time.monotonic() + LOOP_SECONDS
+        try:
+            yield
+        finally:
+            self._deadline = float("inf")
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run something on the connection in the writer's thread, to its end."""
+        loop = asyncio.get_running_loop()
+        return await uninterrupted(loop.run_in_executor(self._thread, work))
+
+    async def begin(self) -> bool:
+        """Begin a transaction behind those that wait for their commit; whether it is the first."""
+        if self._group is not None:
+            self.driver.execute("SAVEPOINT member")
+            return False
+        if self._connection is None:
+            self._connection = await self.in_thread(self._open)
+        try:
+            self.driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:  # another process writes
+            await self.in_thread(self._begin_with_patience)
+        self._group = _Group()
+        return True
+
+    def _open(self) -> sa.Connection:
+        connection = self._engine.connect()
+        connection.begin()  # for SQLAlchemy's eyes, once for all: it never ends one by itself then
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(self._is_late, LOOK_EVERY)
+        return connection
+
+    def _begin_with_patience(self) -> None:
+        driver = self.driver
+        driver.execute(f"PRAGMA busy_timeout = {int(self._wait * 1000)}")
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        finally:
+            driver.execute("PRAGMA busy_timeout = 0")
+
+    def join(self, member: _Member, *, is_first: bool) -> _Group:
+        """Keep what a transaction did, to be committed with its group."""
+        assert self._group is not None  # noqa: S101  # begun by this transaction or before it
+        self.usable()
+        if not is_first:
+            self.driver.execute("RELEASE member")
+        self._group.members.append(member)
+        return self._group
+
+    def undo(self, *, is_first: bool) -> _Group | None:
+        """Undo what a transaction did; the group that it was behind, if any.
+
+        Some errors make SQLite undo everything: then the whole group has failed.
+        """
+        group, driver = self._group, self.driver
+        assert group is not None  # noqa: S101  # begun by this transaction or before it
+        try:
+            if is_first:
+                self._group = None
+                if driver.in_transaction:
+                    driver.execute("ROLLBACK")
+                return None
+            driver.execute("ROLLBACK TO member")
+            driver.execute("RELEASE member")
+        except sqlite3.Error as error:
+            self._group = None
+            self._give_up()
+            group.settle(error)
+        return group
+
+    def _give_up(self) -> None:
+        """Close a connection whose state is not known; the next transaction opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+class SqliteWrite:
+    """One transaction of the writer: ``begin``, statements, then ``commit`` or ``rollback``."""
+
+    def __init__(self, writer: SqliteWriter) -> None:
+        self._writer = writer
+        self._is_first = False
+
+    async def begin(self) -> None:
+        """Wait for a turn and begin.
+
+        Raises:
+            WriterBusyError: the turn did not come in time.
+            DBAPIError: another process holds the database, or it cannot be opened.
+        """
+        await self._writer.acquire()
+        try:
+            self._is_first = await self._writer.begin()
+        except BaseException as error:
+            self._writer.pass_on()
+            if isinstance(error, sqlite3.Error):
+                raise _wrapped("BEGIN IMMEDIATE", error) from error
+            raise
+
+    async def commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
+        """Commit with those that came meanwhile; then ``after_commit``, in the same order.
+
+        A cancellation does not interrupt it: it is raised afterwards.
+
+        Raises:
+            DBAPIError: nothing was written.
+        """
+        member = _Member(after_commit)
+        try:
+            group = self._writer.join(member, is_first=self._is_first)
+        except (sqlite3.Error, DBAPIError):
+            await self.rollback()
+            raise
+        self._writer.pass_on()
+        await self._settled(group)
+        if member.failure is not None:
+            raise member.failure
+
+    async def rollback(self) -> None:
+        """Undo everything; those in front of it are committed before this returns.
+
+        Raises:
+            DBAPIError: they were not, so whatever was found behind them is not true.
+        """
+        group = self._writer.undo(is_first=self._is_first)
+        self._writer.pass_on()
+        if group is not None:
+            await self._settled(group)
+
+    async def _settled(self, group: _Group) -> None:
+        await group.settled()
+        if group.failure is not None:
+            raise _wrapped("COMMIT", group.failure) from group.failure
+
+    # --- statements ---
+
+    async def fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """All rows of a statement; a SELECT that is quick runs in the loop."""
+        connection = self._writer.usable()
+
+        def fetch() -> Sequence[sa.Row[Any]]:
+            return connection.execute(statement).fetchall()
+
+        if isinstance(statement, sa.SelectBase):
+            try:
+                with self._writer.budget():
+                    return fetch()
+            except OperationalError as error:
+                if str(error.orig) != "interrupted":
+                    raise
+        return await self._writer.in_thread(fetch)
+
+    async def execute(self, statement: sa.Executable, rows: Sequence[Values] | None = None) -> int:
+        """Run a statement, once per row, in the writer's thread; the number of rows it touched."""
+        connection = self._writer.usable()
+        return await self._writer.in_thread(lambda: connection.execute(statement, rows).rowcount)
+
+    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+        """Run a command in the loop; the rows it returns."""
+        ready = command.ready(self._writer.usable().dialect)
+        try:
+            found = self._writer.driver.execute(ready.text, ready.bind(values))
+            return ready.rows(found.fetchall())
+        except sqlite3.Error as error:
+            raise _wrapped(ready.text, error) from error
+
+
+def _wrapped(statement: str, error: BaseException) -> BaseException:
+    """The driver's error as SQLAlchemy would raise it."""
+    return DBAPIError.instance(statement, None, error, sqlite3.Error)
