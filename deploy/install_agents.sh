@@ -19,12 +19,22 @@ answers() { # PROGRAM VERSION: whether it runs and is that version
   "bin/$1" --version 2>/dev/null </dev/null | grep -qF "$2"
 }
 
+fetch() { # PACKAGE: registries and networks have bad minutes
+  local attempt
+  for attempt in 1 2 3; do
+    npm install --no-audit --no-fund --silent --fetch-retries=5 "$1" </dev/null && return
+    echo "$1 could not be installed (attempt $attempt of 3)" >&2
+    sleep $((attempt * 10))
+  done
+  return 1
+}
+
 install_one() { # NAME PACKAGE VERSION
   if answers "$1" "$3"; then
     echo "$1 $3 is there"
     return
   fi
-  npm install --no-audit --no-fund --silent "$2@$3" </dev/null
+  fetch "$2@$3"
   ln -sfn "../node_modules/.bin/$1" "bin/$1"
   if ! answers "$1" "$3"; then
     # The launcher is a placeholder where npm may not run install scripts; the program itself

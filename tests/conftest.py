@@ -1,8 +1,8 @@
 """What all tests share: which services they may need, and a settled environment.
 
-A test marked ``postgres``, ``redis`` or ``browser`` is skipped where that service is missing.
-``DRAGOMAN_TEST_REQUIRE=postgres,redis,browser`` turns the skip into a failed session, so that a
-machine meant to run everything cannot quietly run less.
+A test marked ``postgres``, ``redis``, ``browser`` or ``agents`` is skipped where that is missing.
+``DRAGOMAN_TEST_REQUIRE=postgres,redis,browser,agents`` turns the skip into a failed session, so
+that a machine meant to run everything cannot quietly run less.
 """
 
 import os
@@ -11,12 +11,15 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
 
 POSTGRES_ADDRESS = ("127.0.0.1", 5432)
 REDIS_ADDRESS = ("127.0.0.1", 6379)
 BROWSER_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+AGENT_PROGRAMS = ("claude", "codex", "gemini", "opencode")
+AGENTS_VARIABLE = "DRAGOMAN_TEST_AGENTS"
 REQUIRE_VARIABLE = "DRAGOMAN_TEST_REQUIRE"
 
 
@@ -42,10 +45,21 @@ def _no_browser() -> str | None:
     return f"none of {', '.join(BROWSER_PROGRAMS)} is installed"
 
 
+def _no_agents() -> str | None:
+    default = Path(__file__).parents[1] / ".cache" / "agents"
+    folder = Path(os.environ.get(AGENTS_VARIABLE) or default).absolute()
+    missing = [name for name in AGENT_PROGRAMS if not (folder / "bin" / name).exists()]
+    if not missing:
+        return None
+    names = ", ".join(missing)
+    return f"{names} not in {folder}: deploy/install_agents.sh {folder} {' '.join(AGENT_PROGRAMS)}"
+
+
 _PROBES: dict[str, Callable[[], str | None]] = {
     "postgres": _no_postgres,
     "redis": _no_redis,
     "browser": _no_browser,
+    "agents": _no_agents,
 }
 
 

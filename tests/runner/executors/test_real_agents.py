@@ -1,7 +1,7 @@
 """The real agent programs under a real server, with a stand-in for their model.
 
-``deploy/install_agents.sh .cache/agents`` installs claude and codex, more where they are named;
-another folder is named by ``DRAGOMAN_TEST_AGENTS``. No account and no network is needed after that.
+``deploy/install_agents.sh .cache/agents claude codex gemini opencode`` installs them; another
+folder is named by ``DRAGOMAN_TEST_AGENTS``. No account and no network is needed after that.
 """
 
 import asyncio
@@ -23,21 +23,13 @@ ROOT = Path(__file__).parents[3]
 AGENTS = Path(os.environ.get("DRAGOMAN_TEST_AGENTS") or ROOT / ".cache" / "agents").resolve()
 PROGRAMS = {"CLAUDE_CODE": AGENTS / "bin" / "claude", "CODEX": AGENTS / "bin" / "codex"}
 MORE = {"GEMINI": AGENTS / "bin" / "gemini", "OPENCODE": AGENTS / "bin" / "opencode"}
-ALL = PROGRAMS | MORE
 WAYS = [
-    pytest.param(
-        name,
-        protocol,
-        marks=pytest.mark.skipif(not ALL[name].exists(), reason=f"{ALL[name]} is not installed"),
-    )
-    for name, protocol in (
-        ("CLAUDE_CODE", "native"),
-        ("CODEX", "native"),
-        ("GEMINI", "native"),
-        ("GEMINI", "acp"),
-        ("OPENCODE", "native"),
-        ("OPENCODE", "acp"),
-    )
+    ("CLAUDE_CODE", "native"),
+    ("CODEX", "native"),
+    ("GEMINI", "native"),
+    ("GEMINI", "acp"),
+    ("OPENCODE", "native"),
+    ("OPENCODE", "acp"),
 ]
 every_way = pytest.mark.parametrize(("name", "protocol"), WAYS)
 PATIENCE = 60.0
@@ -46,13 +38,7 @@ RUN = """query ($id: ID!) { run(id: $id) { status reason error exitCode sessionI
 EXECUTORS = "{ executors { executor isAvailable version credentialConfigured } }"
 STOP = "mutation ($id: ID!) { stopRun(id: $id) { run { id } } }"
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        not all(program.exists() for program in PROGRAMS.values()),
-        reason=f"no real agents in {AGENTS}: run deploy/install_agents.sh {AGENTS}",
-    ),
-]
+pytestmark = [pytest.mark.long, pytest.mark.agents]
 
 
 def settings(model: StandIn, home: Path, protocol: str) -> dict[str, Any]:
@@ -227,7 +213,8 @@ async def test_a_paused_run_goes_on_in_its_session(
     gate.touch()
     asked = len(model.bodies)
     await board.change("resumeTask", task)
-    task = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE)
+    # gemini loads no session in the minute it was begun in.
+    task = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE + 60)
     found = await look(board, run)
     assert task["status"] == "REVIEW", found
     assert found["sessionId"] == first["sessionId"]
@@ -252,9 +239,22 @@ async def test_a_stop_during_a_shell_command_leaves_no_process(
     assert server.run_processes() == {}
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("status", [400, 500])
-async def test_an_error_of_the_model_fails_the_run(name: str, status: int, board: Board) -> None:
+@pytest.mark.parametrize(
+    ("name", "protocol", "status"),
+    [
+        ("CLAUDE_CODE", "native", 400),
+        ("CLAUDE_CODE", "native", 500),
+        ("CODEX", "native", 400),
+        ("CODEX", "native", 500),
+        # Over their own protocols opencode repeats even these for ever, gemini 500.
+        ("GEMINI", "native", 400),
+        ("GEMINI", "acp", 400),
+        ("OPENCODE", "acp", 400),
+    ],
+)
+async def test_an_error_of_the_model_fails_the_run(
+    name: str, protocol: str, status: int, board: Board
+) -> None:
     task = await board.create_task(f"refuse {status}")
     run = await board.start_run(task, executor=name)
     task = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE)
@@ -263,14 +263,38 @@ async def test_an_error_of_the_model_fails_the_run(name: str, status: int, board
     assert task["status"] == "FAILED"
 
 
-async def test_three_run_at_once(board: Board) -> None:
-    names = ("CLAUDE_CODE", "CODEX", "CLAUDE_CODE")
+@pytest.mark.parametrize(
+    ("protocol", "names"),
+    [
+        ("native", ("CLAUDE_CODE", "CODEX", "CLAUDE_CODE")),
+        ("acp", ("GEMINI", "OPENCODE", "GEMINI")),
+    ],
+)
+async def test_three_run_at_once(protocol: str, names: tuple[str, ...], board: Board) -> None:
     tasks = [await board.create_task(f"write {number}.txt x") for number in range(3)]
     for name, task in zip(names, tasks, strict=True):
         await board.start_run(task, executor=name)
     for task in tasks:
         ended = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE)
         assert (ended["status"], ended["filesChanged"]) == ("REVIEW", 1), ended
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("GEMINI", "acp"), ("OPENCODE", "acp")])
+async def test_a_message_is_heard_in_the_same_session(
+    name: str, protocol: str, server: RunningServer, board: Board, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    command = f"until test -e {gate}; do sleep 0.1; done"
+    task = await board.create_task(f"run {command}")
+    run = await board.start_run(task, executor=name)
+    await until_tool_runs(server, str(gate))
+    send = "mutation ($id: ID!, $text: String!) { sendRunMessage(id: $id, text: $text) { cursor } }"
+    await board.ask(send, {"id": run["id"], "text": "do: write made.txt hello"})
+    await board.until_output(run, '"acp": "heard"')
+    gate.touch()
+    ended = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE)
+    assert ended["status"] == "REVIEW", ended
+    assert git(board.repository, "show", f"{ended['branch']}:made.txt") == "hello"
 
 
 async def test_a_hostile_repository_does_not_configure_claude(
@@ -303,7 +327,6 @@ async def test_a_hostile_repository_does_not_configure_claude(
     assert any("Always whistle" in body for body in model.bodies[before:])
 
 
-@pytest.mark.skipif(not MORE["GEMINI"].exists(), reason="gemini is not installed")
 async def test_a_hostile_repository_does_not_configure_gemini(board: Board, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     server = {"command": "touch", "args": [str(ran)]}
