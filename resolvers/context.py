@@ -39,6 +39,7 @@ from resolvers.ports import (
     SecretBox,
     Trust,
     WakeUps,
+    Worktrees,
 )
 from resolvers.principal import ROLE_PERMISSIONS, Principal
 from resolvers.run_totals import RunTotals
@@ -68,6 +69,7 @@ class Services:
     trust: Trust = field(default_factory=Trust)
     probe: ExecutorProbe | None = None
     forge: Forge | None = None
+    worktrees: Worktrees | None = None
     outbound: Outbound = field(default_factory=AnywhereButNobody)
     webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
     """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""

@@ -1,6 +1,6 @@
 """What operations need from outside the database, as protocols; the server wires the real ones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -184,6 +184,45 @@ class Forge(Protocol):
         self, url: str, *, repository: str, branch: str, title: str, token: str | None
     ) -> str:
         """Merge one, or find it merged; the commit."""
+
+
+IsBusy = Callable[[], Awaitable[str | None]]
+"""Why a worktree must not be touched now; None where nobody works there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnwantedWorktree:
+    """A worktree to be removed, by the name of its folder, and under which rules.
+
+    ``own_branch``: the branch was made for this task, so it goes with it. ``merged_commit`` is the
+    commit that was merged where git cannot tell by itself.
+    """
+
+    name: str
+    branch: str | None
+    own_branch: bool
+    base: str | None
+    merged_commit: str | None
+    only_merged: bool
+    force: bool
+    keep_branch: bool
+    setup: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of a worktree; ``reason`` is why it, or its branch, was kept."""
+
+    removed: bool
+    branch_deleted: bool = False
+    reason: str | None = None
+
+
+class Worktrees(Protocol):
+    """The worktrees on this machine."""
+
+    async def remove(self, place: Place, unwanted: UnwantedWorktree, *, is_busy: IsBusy) -> Removal:
+        """Remove one as far as the rules allow; never raises for what stands in the way."""
 
 
 class Git(Protocol):

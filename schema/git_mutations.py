@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import strawberry
 
-from resolvers import git_access
-from schema.common import INPUT, fields_of, mutate
+from resolvers import git_access, worktrees
+from schema.common import INPUT, fields_of, log_cursor, mutate
 from schema.context import Info
 from schema.workspace_mutations import WorkspaceId, WorkspacePayload
 
@@ -48,6 +48,52 @@ class SetWorktreeSetupInput:
         default_factory=list,
         description="Up to 20 argument lists, run one after the other in each new worktree.",
     )
+
+
+@strawberry.input(description="Which worktrees to remove.")
+class CleanWorktreesInput:
+    """See resolvers.worktrees.clean_worktrees."""
+
+    workspace_id: strawberry.ID = strawberry.field(description="Whose worktrees.")
+    task_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Only that of this task."
+    )
+    only_merged: bool = strawberry.field(
+        default=True, description="Only where the branch is merged into its base; false for all."
+    )
+    force: bool = strawberry.field(
+        default=False,
+        description="Also what is not committed, and branches with commits that are nowhere else. "
+        "A worktree that a run uses is kept in any case.",
+    )
+    keep_branch: bool = strawberry.field(default=False, description="Let all branches be.")
+
+
+@strawberry.type(description="What became of a task's worktree.")
+class CleanedWorktree:
+    """See resolvers.worktrees.CleanedWorktree."""
+
+    task_id: strawberry.ID = strawberry.field(description="Whose it is or was.")
+    path: str = strawberry.field(description="Where it is or was.")
+    branch: str | None = strawberry.field(description="The task's branch.")
+    removed: bool = strawberry.field(description="Whether it is gone.")
+    branch_deleted: bool = strawberry.field(description="Whether the branch is gone.")
+    reason: str | None = strawberry.field(description="Why it, or its branch, was kept.")
+
+
+@strawberry.type(description="What cleanWorktrees did.")
+class CleanWorktreesPayload:
+    """What cleanWorktrees returns."""
+
+    workspace_id: strawberry.Private[str]
+    worktrees: list[CleanedWorktree] = strawberry.field(
+        description="One entry for each worktree there was, at most 1,000.",
+        metadata={"list_size": 100},
+    )
+
+    @strawberry.field(description="Subscribe after this cursor to miss nothing that follows.")
+    async def cursor(self, info: Info) -> str:
+        return await log_cursor(info.context, self.workspace_id)
 
 
 @strawberry.type
@@ -97,6 +143,16 @@ class GitMutation:
     ) -> WorkspacePayload:
         values = fields_of(input)
         return await _workspace(info, lambda ctx: git_access.set_worktree_setup(ctx, **values))
+
+    @strawberry.mutation(
+        description="Remove worktrees of tasks that have served; says what was kept and why. "
+        "It can be repeated, and an idempotency key does not keep its answer."
+    )
+    async def clean_worktrees(
+        self, info: Info, input: Annotated[CleanWorktreesInput, INPUT]
+    ) -> CleanWorktreesPayload:
+        found: Any = await worktrees.clean_worktrees(info.context, **fields_of(input))
+        return CleanWorktreesPayload(workspace_id=input.workspace_id, worktrees=found)
 
 
 async def _workspace(info: Info, run: Any) -> WorkspacePayload:

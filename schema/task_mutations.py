@@ -15,6 +15,7 @@ from resolvers import (
     task_lifecycle,
     task_queries,
     tasks,
+    worktrees,
 )
 from resolvers.dependencies import set_dependencies
 from resolvers.task_queries import TaskOrder
@@ -316,7 +317,15 @@ class TaskMutation:
         force: Annotated[
             bool, strawberry.argument(description="Also while a run executes, which is stopped.")
         ] = False,
+        discard: Annotated[
+            bool,
+            strawberry.argument(
+                description="Also remove its worktree and its branch, with all that is in them."
+            ),
+        ] = False,
     ) -> TaskPayload:
+        if discard:
+            return await _task(info, lambda ctx: worktrees.discard_task(ctx, task_id=id))
         return await _task(info, lambda ctx: tasks.delete_task(ctx, task_id=id, force=force))
 
     @strawberry.mutation(description="Queue a run of a task; it starts when its turn comes.")

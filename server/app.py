@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from models.enums import RunStatus
 from resolvers.idempotency import release_dead_instance
 from server import pages
+from server.collecting import collector
 from server.graphql import graphql_app, make_turns, root_fields
 from server.health import health_routes
 from server.logs import RequestLog
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Starlette:
                     server.dispatcher,
                     server.deliverer,
                     event_retention=settings.event_retention,
+                    collect=collector(server),
                     observe=None if settings.metrics_port == 0 else observer(server, metrics),
                 ):
                     server.is_ready = True

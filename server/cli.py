@@ -121,6 +121,26 @@ def doctor(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     raise typer.Exit(1 if problems else 0)
 
 
+@app.command("gc")
+def collect_garbage(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be removed.")
+    ] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Remove worktrees of finished and deleted tasks, and what else nothing needs any more.
+
+    Branches that are not merged, changes that are not committed, and everything a run uses stay.
+    Works beside a running server.
+    """
+    from server.collecting import collect
+
+    settings = _settings(data_dir, database_url)
+    _migrate(settings)
+    _run(collect(settings, dry_run=dry_run))
+
+
 @app.command()
 def demo(
     url: Annotated[

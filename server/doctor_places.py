@@ -5,11 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
+from runner.task_worktrees import size_of
 from server.doctor_report import Report
 from server.settings import Settings, variable_of
 
 DISK_PROBLEM_BYTES = 256 << 20
 DISK_WARNING_BYTES = 2 << 30
+SIZED_ENTRIES = 200_000
+"""Of folders with more entries the size is of so many of them."""
 
 
 async def examine_places(report: Report, settings: Settings) -> None:
@@ -83,7 +86,8 @@ def _look_at(report: Report, name: str, path: Path) -> None:
     elif not os.access(path, os.R_OK | os.W_OK):
         report.wrong(name, f"{path} is not writable for this user")
     else:
-        report.fact(name, path)
+        size = size_of(path, entries=SIZED_ENTRIES) if path.is_dir() else path.stat().st_size
+        report.fact(name, f"{path} ({size / (1 << 20):.1f} MiB)")
 
 
 def _look_at_disk(report: Report, path: Path) -> None:

@@ -24,6 +24,7 @@ from runner.forge import GitHubForge
 from runner.forge_transports import ApiTransport, GhTransport, Transport
 from runner.probe import Prober
 from runner.prompts import PromptMaker
+from runner.task_worktrees import TaskWorktrees
 from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
 from server.limits.late_rates import LateRates
@@ -151,6 +152,15 @@ def make_git(settings: Settings) -> BoardGit:
     )
 
 
+def make_worktrees(settings: Settings) -> TaskWorktrees:
+    """The worktrees of this machine."""
+    return TaskWorktrees(
+        settings.worktrees.absolute(),
+        settings.data_dir.absolute() / "repositories",
+        WorktreeSetup(settings.worktree_copy, settings.worktree_commands),
+    )
+
+
 def make_forge(settings: Settings) -> GitHubForge:
     """Where this server opens pull requests."""
     parts = urlsplit(settings.github_api_url)
@@ -199,6 +209,7 @@ async def command_line_context(settings: Settings) -> AsyncIterator[Context]:
                 secrets=FernetBox(load_secret_keys(settings)),
                 git=make_git(settings),
                 forge=make_forge(settings),
+                worktrees=make_worktrees(settings),
                 limits=make_limits(settings),
                 trust=make_trust(settings),
                 instance="command line",
@@ -248,6 +259,7 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             secrets=FernetBox(load_secret_keys(settings)),
             git=make_git(settings),
             forge=make_forge(settings),
+            worktrees=make_worktrees(settings),
             limits=make_limits(settings),
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),

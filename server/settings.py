@@ -271,6 +271,12 @@ class Settings(BaseSettings):
         ge=0,
     )
     day_cost_budget: float = _setting(0.0, "runs", "The same in US dollars; 0 is no limit.", ge=0)
+    gc_interval: Duration = _setting(
+        0.0,
+        "runs",
+        "How often to remove what nothing needs any more, as dragoman gc does, such as 1d; 0 is "
+        "never.",
+    )
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."
     )

@@ -21,21 +21,22 @@ async def remove_leftovers(system: Context, settings: RunnerSettings) -> int:
     A folder is kept while its run has not ended, or while its supervisor lives. It may hold the
     prompt and, where the server died in the middle of a start, the agent's credentials.
     """
-    names = await asyncio.to_thread(_folders, settings.runs_root)
+    names = await asyncio.to_thread(find_folders, settings.runs_root)
     try:
         ended = await ended_runs(system, run_ids=names)
     finally:
         await system.release()
     removed = 0
     for run_id, process in ended.items():
-        if await asyncio.to_thread(_remove, settings.runs_root / run_id, process):
+        if await asyncio.to_thread(remove_leftover, settings.runs_root / run_id, process):
             removed += 1
     if removed:
         log.info("left-over run folders removed", runs=removed)
     return removed
 
 
-def _folders(root: Path) -> list[str]:
+def find_folders(root: Path) -> list[str]:
+    """Names of the folders that runs have here, by id; blocking."""
     if not root.is_dir():
         return []
     return sorted(
@@ -45,7 +46,8 @@ def _folders(root: Path) -> list[str]:
     )
 
 
-def _remove(folder: Path, process: dict[str, str]) -> bool:
+def remove_leftover(folder: Path, process: dict[str, str]) -> bool:
+    """Remove a run's folders, unless a supervisor lives there; blocking. Whether they are gone."""
     for attempt in sorted(folder.iterdir()):
         try:
             if is_locked(open_run_folder(attempt)):

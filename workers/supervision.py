@@ -32,11 +32,13 @@ async def supervised_workers(
     deliverer: WebhookDeliverer,
     *,
     event_retention: float = 0.0,
+    collect: Callable[[], Awaitable[None]] | None = None,
     observe: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
     """Run dispatcher, deliverer, sweeps and ``observe`` (for metrics) for the length of the block.
 
-    Events older than ``event_retention`` seconds are forgotten; 0 keeps them all.
+    ``collect`` removes garbage, again and again. Events older than ``event_retention`` seconds are
+    forgotten; 0 keeps them all.
 
     One that fails is logged and begun again after a pause that grows.
     """
@@ -45,6 +47,8 @@ async def supervised_workers(
         "webhooks": lambda: deliverer.run_for_ever(services),
         "sweep": lambda: _sweep_for_ever(services, event_retention),
     }
+    if collect is not None:
+        workers["collect"] = collect
     if observe is not None:
         workers["observe"] = observe
     tasks = [

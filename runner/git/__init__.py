@@ -15,6 +15,7 @@ from runner.git.commits import (
     diff,
     diff_stat,
     find_merge_base,
+    has_changes,
 )
 from runner.git.errors import (
     GitCommandError,
@@ -108,6 +109,7 @@ __all__ = [
     "get_commit",
     "get_repository",
     "get_worktree",
+    "has_changes",
     "host_of",
     "is_merged",
     "is_repository",

@@ -86,6 +86,20 @@ def _read_status(output: bytes, leave_out: Callable[[str], bool] | None) -> list
     return paths
 
 
+async def has_changes(
+    worktree: Worktree, *, leave_out: Callable[[str], bool] | None = None
+) -> bool:
+    """Whether anything in a worktree is not committed; ignored files do not count.
+
+    Args:
+        worktree: which.
+        leave_out: paths of new files that do not count either.
+    """
+    arguments = ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames"]
+    status = await run_in(worktree.git_dir, arguments, work_tree=worktree.path)
+    return bool(_read_status(status.stdout, leave_out))
+
+
 def _sort_changes(root: Path, paths: list[bytes], max_file_bytes: int) -> _Changes:
     changes = _Changes()
     for path in paths:

@@ -52,6 +52,7 @@ BOUNDED_BY: dict[str, str] = {
     "RunQuestion.options": "20, which the reader of the agent keeps",
     "BulkPayload.results": "100 tasks in a request",
     "CheckStalledAgentsPayload.agents": "1,000 agents in a workspace",
+    "CleanWorktreesPayload.worktrees": "1,000 worktrees",
     "Diff.files": "1,000 files, then truncated",
     "OutputPage.entries": "first of Run.output",
     "Query.gitAccess": "20 hosts with a credential",

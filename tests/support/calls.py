@@ -219,6 +219,8 @@ CALLS: dict[str, Call] = {
             "secret": t.word("secret"),
         }
     ),
+    "Mutation.cleanWorktrees": _input(lambda t: {"workspaceId": t.id}),
+    "Mutation.cleanWorktrees:force": _input(lambda t: {"workspaceId": t.id, "force": True}),
     "Mutation.removeGitAccess": _constant(
         lambda t: {"workspaceId": t.id, "host": "git.example.org"}
     ),
@@ -244,7 +246,8 @@ CALLS: dict[str, Call] = {
     "Mutation.unblockTask": _task(TaskStatus.BLOCKED),
     "Mutation.setTaskDependencies": _task(dependsOn=[]),
     "Mutation.archiveTask": _task(archived=True),
-    "Mutation.deleteTask": _task(force=True),
+    "Mutation.deleteTask": _task(force=True, discard=False),
+    "Mutation.deleteTask:discard": _task(force=False, discard=True),
     "Mutation.startRun": _input_with("taskId", _a_task),
     "Mutation.startPhase": _input_with("taskId", _a_task, phase="PLAN"),
     "Mutation.refineTask": _input_with("taskId", _a_task),
