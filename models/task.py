@@ -35,6 +35,10 @@ class Task(SQLModel, table=True):
         sa.Index("ix_task_sprint", "workspace_id", "sprint_number"),
         sa.Index("ix_task_created", "workspace_id", "created_at", "id"),
         sa.Index("ix_task_updated", "workspace_id", "updated_at", "id"),
+        sa.Index("ix_task_title", "workspace_id", "title", "id"),
+        sa.Index(
+            "ix_task_priority", "workspace_id", sa.text("priority_level DESC"), "position", "id"
+        ),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True, sa_type=Id)

@@ -17,6 +17,7 @@ from resolvers.context import Context
 from resolvers.dependencies import DEPENDENCY, unmet_condition
 from resolvers.errors import InvalidError
 from resolvers.paging import Order, Page, PageArguments, Slice, capped_count, read_page
+from resolvers.task_search import narrowed
 from resolvers.workspaces import get_workspace
 
 TASK = table_of(Task).c
@@ -122,11 +123,20 @@ async def list_tasks(
     """
     chosen = filter_ or TaskFilter()
     statement = select_all(Task).where(TASK.deleted_at.is_(None), *_conditions(ctx, chosen))
+    workspace = None
     if workspace_id is not None:
-        await get_workspace(ctx, workspace_id=workspace_id)
+        workspace = await get_workspace(ctx, workspace_id=workspace_id)
         statement = statement.where(TASK.workspace_id == workspace_id)
     else:
         statement = statement.where(TASK.workspace_id.in_(visible_workspaces(ctx)))
+    if chosen.search is not None and chosen.search.strip():
+        words = chosen.search.strip()
+        numbers = {number_in(words), chosen.search_number} - {None}
+        known = await narrowed(
+            ctx, words, workspace=workspace, numbers=[n for n in numbers if n is not None]
+        )
+        if known is not None:
+            statement = statement.where(known)
 
     async def count() -> tuple[int, bool]:
         if workspace_id is not None and chosen.is_default:
@@ -344,26 +354,32 @@ def text_search(
         InvalidError: more than 500 characters.
     """
     found = text_contains(words, *texts)
+    named = number_in(words)
+    return found if named is None else sa.or_(found, number == named)
+
+
+def number_in(words: str) -> int | None:
+    """The number that words such as ``#12`` or ``12`` spell, or None."""
     digits = words.removeprefix("#")
     if digits.isdecimal() and digits.isascii() and len(digits) <= 9:  # noqa: PLR2004  # fits an integer
-        return sa.or_(found, number == int(digits))
-    return found
+        return int(digits)
+    return None
 
 
 def text_contains(words: str, *texts: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """SQL: one of the texts contains the words, in any case.
 
-    Both spellings are compared, because SQLite folds the case of ASCII letters only.
+    Both spellings are compared where that matters: SQLite folds the case of ASCII letters only.
 
     Raises:
         InvalidError: more than 500 characters.
     """
     text = check.text(words, field="search", maximum=SEARCH_LENGTH)
     as_given, folded = (f"%{_escape_like(spelling)}%" for spelling in (text, text.lower()))
-    return sa.or_(
-        *(sa.func.lower(column).like(folded, escape="\\") for column in texts),
-        *(column.like(as_given, escape="\\") for column in texts),
-    )
+    found = [sa.func.lower(column).like(folded, escape="\\") for column in texts]
+    if not text.isascii():
+        found += [column.like(as_given, escape="\\") for column in texts]
+    return sa.or_(*found)
 
 
 def _escape_like(text: str) -> str:

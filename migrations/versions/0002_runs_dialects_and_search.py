@@ -21,9 +21,11 @@ def upgrade() -> None:
     _add_queues_and_budgets()
     _fill_totals()
     _git()
+    _orders_and_search()
 
 
 def downgrade() -> None:
+    _no_orders_and_search()
     _no_git()
     _drop_queues_and_budgets()
     _no_webhooks()
@@ -272,3 +274,77 @@ def _no_run_inputs() -> None:
     op.drop_table("run_input")
     op.drop_column("run", "input_count")
     op.drop_column("run", "questions")
+
+
+# --- orders of long lists, and words in tasks ---
+
+_KEY = "w.number * 4294967296 + {row}.number"
+_ADD = (
+    f"INSERT INTO task_text (rowid, title, description) SELECT {_KEY}, {{row}}.title, "
+    "{row}.description FROM workspace w WHERE w.id = {row}.workspace_id"
+)
+_REMOVE = (
+    f"INSERT INTO task_text (task_text, rowid, title, description) SELECT 'delete', {_KEY}, "
+    "{row}.title, {row}.description FROM workspace w WHERE w.id = {row}.workspace_id"
+)
+_TRIGGERS = {
+    "task_text_added": ("AFTER INSERT ON task", _ADD.format(row="new")),
+    "task_text_removed": ("AFTER DELETE ON task", _REMOVE.format(row="old")),
+    "task_text_changed": (
+        "AFTER UPDATE OF title, description ON task "
+        "WHEN old.title <> new.title OR old.description <> new.description",
+        f"{_REMOVE.format(row='old')}; {_ADD.format(row='new')}",
+    ),
+}
+_TRIGRAM_INDEXES = {"ix_task_title_trigram": "title", "ix_task_description_trigram": "description"}
+
+
+def _orders_and_search() -> None:
+    op.create_index("ix_task_title", "task", ["workspace_id", "title", "id"])
+    op.create_index(
+        "ix_task_priority",
+        "task",
+        ["workspace_id", sa.text("priority_level DESC"), "position", "id"],
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        _trigrams_of_postgresql()
+    elif op.get_bind().scalar(sa.text("SELECT sqlite_compileoption_used('ENABLE_FTS5')")):
+        _trigrams_of_sqlite()
+
+
+def _trigrams_of_sqlite() -> None:
+    """An index without the texts themselves; triggers keep it, and so tell it what was there."""
+    op.execute(
+        "CREATE VIRTUAL TABLE task_text USING fts5"
+        "(title, description, content='', tokenize='trigram')"
+    )
+    op.execute(
+        f"INSERT INTO task_text (rowid, title, description) SELECT {_KEY.format(row='t')}, "
+        "t.title, t.description FROM task t JOIN workspace w ON w.id = t.workspace_id"
+    )
+    for name, (when, what) in _TRIGGERS.items():
+        op.execute(f"CREATE TRIGGER {name} {when} BEGIN {what}; END")
+
+
+def _trigrams_of_postgresql() -> None:
+    """Searches read the whole workspace where the extension cannot be had: no reason to fail."""
+    bind = op.get_bind()
+    try:
+        with bind.begin_nested():
+            bind.execute(sa.text("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+    except sa.exc.DBAPIError:
+        return
+    for name, column in _TRIGRAM_INDEXES.items():
+        op.execute(f"CREATE INDEX {name} ON task USING gin (lower({column}) gin_trgm_ops)")
+
+
+def _no_orders_and_search() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        for name in _TRIGRAM_INDEXES:
+            op.execute(f"DROP INDEX IF EXISTS {name}")
+    else:
+        for name in _TRIGGERS:
+            op.execute(f"DROP TRIGGER IF EXISTS {name}")
+        op.execute("DROP TABLE IF EXISTS task_text")
+    op.drop_index("ix_task_priority", "task")
+    op.drop_index("ix_task_title", "task")

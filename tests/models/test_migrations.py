@@ -35,8 +35,14 @@ async def _differences(url: str) -> list[object]:
 
 
 def _is_comparable(_object: object, name: str | None, *_: object) -> bool:
-    """SQLite cannot reflect an index over an expression; PostgreSQL's is looked at by name."""
-    return name != "uq_user_account_name_folded"
+    """SQLite cannot reflect an index over an expression; PostgreSQL's is looked at by name.
+
+    The indexes of words in tasks are the database's own: no model describes them.
+    """
+    unlike_models = ("uq_user_account_name_folded", "ix_task_priority")
+    return name is None or not (
+        name in unlike_models or name.startswith("task_text") or name.endswith("_trigram")
+    )
 
 
 def test_there_is_one_head_and_the_program_knows_it() -> None:
