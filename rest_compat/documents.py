@@ -23,6 +23,18 @@ def openapi_document(app: FastAPI, *, security: Mapping[str, Any], root: str) ->
         routes=app.routes,
         servers=[{"url": root}],
     )
+    _leave_out_refusals_of_fastapi(document)
     document.setdefault("components", {})["securitySchemes"] = {"credential": dict(security)}
     document["security"] = [{"credential": []}]
     return orjson.dumps(document)
+
+
+def _leave_out_refusals_of_fastapi(document: dict[str, Any]) -> None:
+    """FastAPI's own 422, which no language answers with."""
+    for item in document["paths"].values():
+        for operation in item.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    schemas = document.get("components", {}).get("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
