@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from resolvers.command_policy import CommandPolicy
+
 
 class WakeUps(Protocol):
     """Tells readers that there is something new. Never blocks, never raises, may be lost."""
@@ -347,3 +349,4 @@ class Trust:
     default_executor: str = "CUSTOM"
     max_concurrent_runs: int = 4
     budget: Budget = Budget()
+    commands: CommandPolicy | None = None

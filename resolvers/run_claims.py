@@ -79,6 +79,49 @@ async def claim_run(
     return None
 
 
+@operation
+async def claim_command(ctx: Context, *, host: str, maximum: int) -> ClaimedRun | None:
+    """Take the next command, in the order they came; queues and their limits are not asked.
+
+    Args:
+        ctx: the system's.
+        host: this machine's name.
+        maximum: how many commands may execute on this host.
+    """
+    already = await ctx.transaction.scalar(
+        sa.select(sa.func.count()).where(
+            RUN.kind == RunKind.COMMAND, RUN.status.in_(sorted(RUN_EXECUTING)), RUN.host == host
+        )
+    )
+    if already >= maximum:
+        return None
+    statement = (
+        sa.select(*RUN).where(_is_waiting_command()).order_by(RUN.queued_at, RUN.id).limit(1)
+    )
+    if ctx.transaction.dialect == "postgresql":
+        statement = statement.with_for_update(skip_locked=True)
+    found = await ctx.transaction.records(Run, statement)
+    if not found:
+        return None
+    workspace = await ctx.transaction.find_by_id(Workspace, found[0].workspace_id)
+    assert workspace is not None  # noqa: S101  # a foreign key says so
+    return await _take(ctx, found[0], workspace, host=host)
+
+
+async def any_command_waits(ctx: Context) -> bool:
+    """Whether a command waits to be started: a read."""
+    found = await (await ctx.reader()).scalar(
+        sa.select(RUN.id).where(_is_waiting_command()).limit(1)
+    )
+    return found is not None
+
+
+def _is_waiting_command() -> sa.ColumnElement[bool]:
+    return sa.and_(
+        RUN.status == RunStatus.QUEUED, RUN.managed.is_(True), RUN.kind == RunKind.COMMAND
+    )
+
+
 async def any_run_waits(ctx: Context, *, executors: Collection[str]) -> bool:
     """Whether any run could start: a read, so that an idle server keeps off the writers."""
     found = await (await ctx.reader()).scalar(startable(ctx, executors, RUN.id).limit(1))

@@ -10,7 +10,7 @@ import orjson
 import sqlalchemy as sa
 
 from models import Run, RunOutput, Task, Workspace, table_of
-from models.enums import Permission, RunStatus
+from models.enums import Permission, RunKind, RunStatus
 from models.lifecycle import RUN_FINAL, RUN_LIVE
 from models.transaction import select_all
 from resolvers import validation as check
@@ -77,7 +77,7 @@ async def list_runs(
     statement = (
         select_all(Run)
         .outerjoin(table_of(Task), TASK.id == RUN.task_id)
-        .where(TASK.deleted_at.is_(None))
+        .where(TASK.deleted_at.is_(None), RUN.kind != RunKind.COMMAND)
     )
     if task_id is not None:
         task = await get_task(ctx, task_id=task_id)

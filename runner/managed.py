@@ -141,7 +141,7 @@ class ManagedRun:
     async def execute(self) -> None:
         """Start a claimed run and see it to its end."""
         try:
-            executor = self.settings.make_executor(self.claimed.run.executor)
+            executor = self._make_executor()
             await self._require_program(executor)
             workplace = await self._prepare()
             folder = await self._launch(executor, workplace)
@@ -164,7 +164,7 @@ class ManagedRun:
         if not begun and await self._requeue(folder):
             return
         try:
-            executor = self.settings.make_executor(self.claimed.run.executor)
+            executor: Executor | None = self._make_executor()
         except (KeyError, ExecutorSettingsError) as error:
             executor = None
             log.warning("executor is gone", run_id=self.run_id, error=str(error))
@@ -190,6 +190,9 @@ class ManagedRun:
         if folder is not None:
             await asyncio.to_thread(self._tidy, folder)
         return True
+
+    def _make_executor(self) -> Executor:
+        return self.settings.make_executor(self.claimed.run.executor)
 
     def _find_folder(self) -> RunFolder | None:
         path = self.claimed.run.process.get("folder")

@@ -9,6 +9,7 @@ from resolvers.event_queries import list_events
 from schema import enums
 from schema.agent_mutations import AgentMutation, AgentQuery
 from schema.bulk_mutations import BulkMutation
+from schema.command import CommandMutation, CommandQuery
 from schema.common import (
     PAGED,
     After,
@@ -52,6 +53,7 @@ class Query(
     WebhookQuery,
     GitQuery,
     QueueQuery,
+    CommandQuery,
 ):
     """All root fields for reading."""
 
@@ -133,6 +135,7 @@ class Mutation(
     BulkMutation,
     WebhookMutation,
     QueueMutation,
+    CommandMutation,
 ):
     """All root fields for changing."""
 

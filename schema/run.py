@@ -149,6 +149,8 @@ class Run(Node):
     attempt: int = strawberry.field(description="Counts the runs of its task, from 1.")
     queue_class: QueueClass = strawberry.field(description="The queue it waits or waited in.")
     priority_level: int = strawberry.field(description="Priority as a level, 0 to 10.")
+    command: str | None = strawberry.field(description="The command line of a COMMAND.")
+    working_directory: str | None = strawberry.field(description="The folder it runs in.")
     token_budget: float | None = strawberry.field(
         description="How many tokens it may use, sent and answered together; null: no limit of "
         "its own."

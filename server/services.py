@@ -13,6 +13,8 @@ from broadcaster import Broadcast
 
 from models.database import Database, DatabaseOptions
 from models.enums import Dialect
+from resolvers.command_policy import CommandPolicy
+from resolvers.command_rules import with_templates
 from resolvers.context import Context, Services
 from resolvers.ports import Budget, Limits, Trust
 from resolvers.principal import SYSTEM
@@ -86,6 +88,17 @@ def make_trust(settings: Settings) -> Trust:
         executors=commands,
         default_executor=default,
         max_concurrent_runs=settings.max_concurrent_runs,
+        commands=CommandPolicy(
+            enabled=settings.allow_commands,
+            rules=with_templates(settings.commands),
+            path=settings.command_path,
+            default_seconds=min(300, int(settings.command_time_limit)),
+            max_seconds=int(settings.command_time_limit),
+            concurrent=settings.max_concurrent_commands,
+            concurrent_per_user=settings.max_commands_per_user,
+            output_bytes=settings.command_output_limit,
+            history=settings.command_history,
+        ),
         budget=Budget(
             run_tokens=settings.run_token_budget or None,
             run_cost_usd=settings.run_cost_budget or None,

@@ -305,6 +305,13 @@ RateLimits = Annotated[
     ),
     AfterValidator(check_rate_limits),
 ]
+CommandTemplates = Annotated[
+    dict[str, tuple[tuple[str, ...], ...] | None],
+    NoDecode,
+    BeforeValidator(
+        lambda value: parse_json(value, dict, 'a JSON object such as {"npm": [["test"]]}')
+    ),
+]
 Executors = Annotated[
     dict[str, ExecutorCommand],
     NoDecode,

@@ -16,6 +16,7 @@ from server import setting_values as values
 from server.setting_values import (
     Argv,
     Commands,
+    CommandTemplates,
     Duration,
     ExecutorCommand,
     Executors,
@@ -276,6 +277,39 @@ class Settings(BaseSettings):
         "runs",
         "How often to remove what nothing needs any more, as dragoman gc does, such as 1d; 0 is "
         "never.",
+    )
+    allow_commands: bool = _setting(
+        True,
+        "commands",
+        "Whether holders of execute may run command lines in workspace folders; see below.",
+    )
+    commands: CommandTemplates = _setting(
+        {},
+        "commands",
+        'Programs beside the built-in ones, with templates of their arguments: {"npm": [["test"], '
+        '["run", "*"]]}. * stands for one word that is no option, ** at the end for any number. '
+        "null takes a built-in one away.",
+    )
+    command_path: str = _setting(
+        "/usr/local/bin:/usr/bin:/bin",
+        "commands",
+        "Absolute folders in which their programs are looked for.",
+        pattern=r"/[^:]*(?::/[^:]*)*",
+    )
+    command_time_limit: Duration = _setting(
+        _HOUR, "commands", "Longest time of a command, seconds.", ge=1
+    )
+    command_output_limit: Size = _setting(
+        10 * _MIB, "commands", "Output of one command that is kept, bytes.", ge=64 * 1024
+    )
+    max_concurrent_commands: int = _setting(
+        5, "commands", "Commands at the same time on this server.", ge=1, le=1000
+    )
+    max_commands_per_user: int = _setting(
+        2, "commands", "Commands of one user at the same time.", ge=1, le=1000
+    )
+    command_history: int = _setting(
+        1000, "commands", "Commands kept per user and workspace.", ge=1, le=100_000
     )
     worktree_root: Path | None = _setting(
         None, "runs", "Folder of the git worktrees. Default: worktrees in the data folder."

@@ -12,13 +12,16 @@ from datetime import timedelta
 import structlog
 
 from models import Run
+from models.enums import RunKind
 from resolvers.context import Context, Services
 from resolvers.errors import UnavailableError
 from resolvers.principal import SYSTEM
 from resolvers.run_claims import (
     ClaimedRun,
     adopt_run,
+    any_command_waits,
     any_run_waits,
+    claim_command,
     claim_run,
     executing_runs,
     give_up_leases,
@@ -26,6 +29,7 @@ from resolvers.run_claims import (
     stops_requested,
 )
 from resolvers.run_execution import fail_lost_run
+from runner.command_run import CommandRun
 from runner.configuration import RunnerSettings
 from runner.managed import LeaseLostError, ManagedRun
 from workers.leftovers import remove_leftovers
@@ -107,12 +111,34 @@ class RunDispatcher:
         await self._hear_stops()
         if not self.sole:
             await self._take_up_lost()
-        while len(self._active) < self.settings.max_concurrent and await self._any_waits():
+        await self._start_commands()
+        while self._runs() < self.settings.max_concurrent and await self._any_waits():
             claimed = await claim_run(
                 self._system(),
                 host=self.settings.host,
                 executors=self.settings.executors.keys(),
                 maximum=self.settings.max_concurrent,
+            )
+            if claimed is None:
+                return
+            self._begin(claimed, adopted=False)
+
+    def _runs(self) -> int:
+        """How many runs that are no commands this server executes."""
+        return sum(not isinstance(run, CommandRun) for run, _ in self._active.values())
+
+    async def _start_commands(self) -> None:
+        policy = self._system().services.trust.commands
+        while policy is not None and len(self._active) - self._runs() < policy.concurrent:
+            ctx = self._system()
+            try:
+                waits = await any_command_waits(ctx)
+            finally:
+                await ctx.release()
+            if not waits:
+                return
+            claimed = await claim_command(
+                self._system(), host=self.settings.host, maximum=policy.concurrent
             )
             if claimed is None:
                 return
@@ -126,7 +152,8 @@ class RunDispatcher:
             await ctx.release()
 
     def _begin(self, claimed: ClaimedRun, *, adopted: bool) -> None:
-        run = ManagedRun(self._system(), self.settings, claimed)
+        kind = CommandRun if claimed.run.kind == RunKind.COMMAND else ManagedRun
+        run = kind(self._system(), self.settings, claimed)
         log.info("run begins", run_id=run.run_id, adopted=adopted)
         task = asyncio.create_task(self._see_to_its_end(run, adopted=adopted))
         self._active[run.run_id] = (run, task)

@@ -257,6 +257,13 @@ CALLS: dict[str, Call] = {
     "Query.queues:all": _constant(lambda _: {}),
     "Query.queueReport": _constant(lambda t: {"workspaceId": t.id, "period": "HOUR"}),
     "Query.queueReport:all": _constant(lambda _: {"period": "DAY"}),
+    "Query.checkCommand": _constant(
+        lambda t: {"workspaceId": t.id, "command": "ls -l", "checkSafety": True}
+    ),
+    "Query.commands": _constant(lambda t: {"workspaceId": t.id, "everyone": False}),
+    "Query.commands:everyone": _constant(lambda t: {"workspaceId": t.id, "everyone": True}),
+    "Query.commandSuggestions": _constant(lambda t: {"workspaceId": t.id}),
+    "Mutation.runCommand": _input(lambda t: {"workspaceId": t.id, "command": "true"}),
     "Query.queuedRuns": _constant(lambda t: {"workspaceId": t.id}),
     "Mutation.pauseQueue": _constant(lambda t: {"workspaceId": t.id, "queue": "LOW"}),
     "Mutation.resumeQueue": _constant(lambda t: {"workspaceId": t.id, "queue": "LOW"}),

@@ -252,6 +252,9 @@ async def open_inside(
         "custom_command": ["/bin/true", "{prompt_file}"],
         "sqlite_synchronous": "NORMAL",
         "metrics_port": 0,
+        # Nothing starts them here, so none ever ends.
+        "max_concurrent_commands": 1_000,
+        "max_commands_per_user": 1_000,
         **settings,
     }
     if database_url is not None:
