@@ -7,6 +7,7 @@ from compiler.front import CompiledSchema, execute_function
 from compiler.guard import Guard, SimpleGuard
 from compiler.outcome import Outcome, Reason
 from compiler.selection import Selection, selection_of
+from compiler.values import by_class
 
 __all__ = [
     "BATCH",
@@ -20,6 +21,7 @@ __all__ = [
     "Reason",
     "Selection",
     "SimpleGuard",
+    "by_class",
     "compile_selection",
     "execute_function",
     "selection_of",

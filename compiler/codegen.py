@@ -17,7 +17,7 @@ from compiler.codegen_values import ValueWriter
 from compiler.fields import FieldClass
 from compiler.info import RawInfo, Run
 from compiler.plan import Plan, PlanField, PlanObject
-from compiler.values import Bail, exact_test
+from compiler.values import Bail, asks_each, exact_test
 from compiler.waves import Group
 
 
@@ -113,7 +113,7 @@ class _Writer(ValueWriter):
         if uniform:
             return "o, p, i"
         place = ", p" if made.needs_place else ""
-        return f"o{place}, i" if made.type.is_type_of else f"o{place}"
+        return f"o{place}, i" if asks_each(made.type.is_type_of) else f"o{place}"
 
     def _before(self, made: PlanObject) -> list[str]:
         if made is self.plan.root:
@@ -121,7 +121,12 @@ class _Writer(ValueWriter):
         if not made.type.is_type_of:
             return []
         test = self.constant(made.type.is_type_of)
-        return [f"k = {test}(o, i)", f"if k is not True: untyped(k, {made.type.name!r})"]
+        refuse = f"if k is not True: untyped(k, {made.type.name!r})"
+        if asks_each(made.type.is_type_of):
+            return [f"k = {test}(o, i)", refuse]
+        known = self.constant(set())
+        ask = [f"k = {test}(o, None)", refuse, f"{known}.add(type(o))"]
+        return [f"if type(o) not in {known}:", *_deeper(ask)]
 
     # Fields
 

@@ -14,6 +14,7 @@ from strawberry.schema.types.base_scalars import (
 from compiler.plan import PlanField, PlanObject
 from compiler.values import (
     KINDS,
+    asks_each,
     enum_table,
     exact_test,
     leaf_serializer,
@@ -25,10 +26,10 @@ from compiler.values import (
 )
 
 # The serializers of these never answer null, so their common case is written out.
-_DIRECT = [
-    (definition.serialize, definition.origin)
+_DIRECT = {
+    definition.name: (definition.serialize, definition.origin)
     for definition in (DateDefinition, DateTimeDefinition, TimeDefinition)
-]
+}
 
 
 class ValueWriter(ABC):
@@ -120,10 +121,10 @@ class ValueWriter(ABC):
         if table is not None:
             found = f"{self.constant(table)}.get({x}) or {serialized}"
             return f"None if {x} is None else {found}" if nullable else found
-        for coerce, origin in _DIRECT:
-            if leaf.coerce_output_value is coerce:
-                test = f"type({x}) is {self.constant(origin)}"
-                return f"{self.constant(coerce)}({x}) if {test} else {serialized}"
+        coerce, origin = _DIRECT.get(leaf.name, (None, None))
+        if coerce is not None and leaf.coerce_output_value is coerce:
+            test = f"type({x}) is {self.constant(origin)}"
+            return f"{x}.isoformat() if {test} else {serialized}"
         return serialized
 
     def _table(self, leaf: Any) -> dict[Any, str] | None:
@@ -175,7 +176,7 @@ class ValueWriter(ABC):
             return self._abstract_function(part), [place, info]
         (made,) = part.objects.values()
         arguments = [place] if made.needs_place else []
-        if made.type.is_type_of:
+        if asks_each(made.type.is_type_of):
             arguments.append(info)
         return self._object_name(made, uniform=False), arguments
 

@@ -39,7 +39,7 @@ from compiler.arguments import Arguments, compile_arguments
 from compiler.fields import FieldCall, FieldClass, classify
 from compiler.info import FieldFacts
 from compiler.selection import NOTHING, Selection, combine, merge, possible_types, python_name
-from compiler.values import Bail
+from compiler.values import Bail, asks_each
 
 INTROSPECTION = frozenset({"__schema", "__type"})
 CONDITIONS = frozenset({"skip", "include"})
@@ -72,7 +72,9 @@ class PlanField:
     @property
     def completes_with_info(self) -> bool:
         """Whether completing a value asks for its type, with an info."""
-        return self.is_abstract or any(part.type.is_type_of for part in self.objects.values())
+        return self.is_abstract or any(
+            asks_each(part.type.is_type_of) for part in self.objects.values()
+        )
 
     @property
     def needs_place(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from types import GeneratorType, NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 from graphql import (
     GraphQLBoolean,
@@ -153,6 +153,23 @@ def enum_table(leaf: GraphQLLeafType) -> dict[Any, str] | None:
             except (ValueError, KeyError):
                 return None
     return table
+
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def by_class(test: T) -> T:
+    """Mark a type's `is_type_of`: it looks at a value's class alone, so it is asked once per class.
+
+    It gets None for the info.
+    """
+    test.__dict__["answers_by_class"] = True
+    return test
+
+
+def asks_each(test: Callable[..., Any] | None) -> bool:
+    """Whether an `is_type_of` has to be asked about every value, with an info."""
+    return test is not None and not getattr(test, "answers_by_class", False)
 
 
 def untyped(answer: Any, type_name: str) -> None:

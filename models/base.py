@@ -6,7 +6,7 @@ import string
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +32,9 @@ Id = sa.String(36)
 
 Tokens = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 """A count that may pass 2**31; SQLite's INTEGER is that wide anyway."""
+
+RECORD_CLASSES = 4_096
+"""How many are remembered: clients choose which columns are read together."""
 
 _PUBLIC_ALPHABET = string.ascii_lowercase + string.digits
 PUBLIC_ID_LENGTH = 12
@@ -77,7 +80,7 @@ class Record:
         return f"<{type(self).__name__} {getattr(self, self._columns[0])!r}>"
 
 
-@cache
+@lru_cache(maxsize=RECORD_CLASSES)
 def record_class(name: str, columns: tuple[str, ...]) -> type[Record]:
     """The record class with these columns; ``cls(*row)`` fills it in that order.
 

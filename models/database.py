@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from models.sqlite_reading import NoConnectionError, SlowReadError, SqliteReadPool
 from models.sqlite_writing import SqliteWrite, SqliteWriter, WriterBusyError
-from models.transaction import AsyncWriting, Reader, Transaction, fetch_with
+from models.transaction import AsyncWriting, Reader, Transaction, fetch_prepared_with, fetch_with
 from models.uninterrupted import opened, uninterrupted
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -146,7 +146,6 @@ class Database:
         options = self.options
         engine = self._sqlite_engine(timeout=options.writer_wait)
         _on_connect(engine, "query_only = ON", "cache_size = -16384", "temp_store = MEMORY")
-        _on_begin(engine, "BEGIN")
         return SqliteReadPool(
             engine,
             size=2 * options.readers,
@@ -217,7 +216,7 @@ class Database:
         with _translated():
             if self._sqlite is not None:
                 async with self._sqlite.readers.snapshot() as snapshot:
-                    yield Reader(snapshot.fetch, self.dialect)
+                    yield Reader(snapshot.fetch, self.dialect, snapshot.fetch_prepared)
                 return
             connection = await self._connect()
             try:
@@ -226,7 +225,9 @@ class Database:
                 )
                 await uninterrupted(_begin(connection))
                 try:
-                    yield Reader(fetch_with(connection), self.dialect)
+                    yield Reader(
+                        fetch_with(connection), self.dialect, fetch_prepared_with(connection)
+                    )
                 finally:
                     await uninterrupted(connection.rollback())
             finally:
@@ -256,14 +257,6 @@ def _on_connect(engine: sa.Engine, *pragmas: str) -> None:
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-
-def _on_begin(engine: sa.Engine, statement: str) -> None:
-    """Begin ourselves: Python's driver would begin late, and never for reading."""
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(statement)
 
 
 class PostgresqlWrite(AsyncWriting):

@@ -95,11 +95,12 @@ PRIORITY_LEVELS: dict[TaskPriority, range] = {
     TaskPriority.URGENT: range(4, 11),
 }
 PRIORITY_LEVEL_MAX = 10
+_PRIORITIES = [priority for priority, levels in PRIORITY_LEVELS.items() for _ in levels]
 
 
 def priority_of(level: int) -> TaskPriority:
     """The bucket of a stored priority level 0..10."""
-    return next(p for p, levels in PRIORITY_LEVELS.items() if level in levels)
+    return _PRIORITIES[level]
 
 
 def level_of(priority: TaskPriority, current: int | None = None) -> int:

@@ -7,15 +7,19 @@ whole transaction back.
 """
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
+
+T = TypeVar("T")
 
 LOOP_SECONDS = 0.005
 """How long one statement may keep the loop."""
@@ -39,7 +43,8 @@ class SqliteReadConnection:
         self._statement_timeout = statement_timeout
         self._deadline = float("inf")
         driver: Any = connection.connection.driver_connection
-        driver.set_progress_handler(self._is_late, LOOK_EVERY)
+        self._driver: sqlite3.Connection = driver
+        self._driver.set_progress_handler(self._is_late, LOOK_EVERY)
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline
@@ -47,12 +52,15 @@ class SqliteReadConnection:
     def begin(self) -> None:
         """Begin a snapshot; it is taken by the first statement."""
         self._deadline = float("inf")  # the last statement's would count for this one
-        self._connection.begin()
+        self._driver.execute("BEGIN")
 
     def end(self) -> None:
         """Give the snapshot up."""
         self._deadline = float("inf")
-        self._connection.rollback()
+        if self._connection.in_transaction():
+            self._connection.rollback()
+        else:
+            self._driver.rollback()
 
     def close(self) -> None:
         """Close the connection."""
@@ -64,17 +72,34 @@ class SqliteReadConnection:
         Raises:
             SlowReadError: it took longer than the statement timeout.
         """
+        return await self._run(lambda: self._connection.execute(statement).fetchall())
+
+    async def fetch_prepared(self, prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
+        """All records of a prepared statement.
+
+        Raises:
+            SlowReadError: it took longer than the statement timeout.
+        """
+        ready = prepared.ready(self._connection.dialect)
+        given = ready.values(*values)
+        try:
+            rows = await self._run(lambda: self._driver.execute(ready.text, given).fetchall())
+        except sqlite3.Error as error:
+            raise DBAPIError(ready.text, None, error) from error
+        return ready.records(rows)
+
+    async def _run(self, fetch: Callable[[], T]) -> T:
         try:
             self._deadline = time.monotonic() + LOOP_SECONDS
             try:
-                return self._fetch(statement)
-            except OperationalError as error:
+                return fetch()
+            except (OperationalError, sqlite3.OperationalError) as error:
                 if not _was_interrupted(error):
                     raise
             self._deadline = time.monotonic() + self._statement_timeout
             try:
-                return await uninterrupted(asyncio.to_thread(self._fetch, statement))
-            except OperationalError as error:
+                return await uninterrupted(asyncio.to_thread(fetch))
+            except (OperationalError, sqlite3.OperationalError) as error:
                 if not _was_interrupted(error):
                     raise
                 raise SlowReadError("a statement took too long") from error
@@ -82,12 +107,9 @@ class SqliteReadConnection:
             # SQLite counts its steps over statements: the next BEGIN may be where it looks.
             self._deadline = float("inf")
 
-    def _fetch(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
-        return self._connection.execute(statement).fetchall()
 
-
-def _was_interrupted(error: OperationalError) -> bool:
-    return str(error.orig) == "interrupted"
+def _was_interrupted(error: OperationalError | sqlite3.OperationalError) -> bool:
+    return str(error.orig if isinstance(error, OperationalError) else error) == "interrupted"
 
 
 class SqliteReadPool:

@@ -6,11 +6,13 @@ from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
 from models.commands import NEW, Command, Values, inserting, updating
+from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
 
 M = TypeVar("M", bound=SQLModel)
@@ -19,6 +21,33 @@ DialectName = Literal["sqlite", "postgresql"]
 
 Fetch = Callable[[sa.Executable], Awaitable[Sequence[sa.Row[Any]]]]
 """Runs a statement on one connection and returns all its rows."""
+
+
+FetchPrepared = Callable[[Prepared[Any], tuple[Any, ...]], Awaitable[list[Any]]]
+"""Runs a prepared statement with its values on one connection and returns all its records."""
+
+
+def fetch_prepared_with(connection: AsyncConnection) -> FetchPrepared:
+    """Fetch from PostgreSQL past SQLAlchemy, which begins the transaction all the same."""
+
+    async def fetch(prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
+        ready = prepared.ready(connection.dialect)
+        rows = await uninterrupted(_fetch_rows(connection, ready.text, ready.values(*values)))
+        return ready.records(rows)
+
+    return fetch
+
+
+async def _fetch_rows(connection: AsyncConnection, text: str, values: tuple[Any, ...]) -> Any:
+    import asyncpg  # type: ignore[import-untyped]  # only there where PostgreSQL is used
+
+    adapter: Any = (await connection.get_raw_connection()).dbapi_connection
+    if adapter._transaction is None:  # noqa: SLF001  # it begins at the first statement, as SQLAlchemy's own
+        await adapter._start_transaction()  # noqa: SLF001
+    try:
+        return await adapter.driver_connection.fetch(text, *values)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DBAPIError(text, None, error) from error
 
 
 def fetch_with(connection: AsyncConnection) -> Fetch:
@@ -41,10 +70,13 @@ class Reader:
     Methods that take a model return records typed as that model (see ``models.base.Record``).
     """
 
-    def __init__(self, fetch: Fetch, dialect: DialectName) -> None:
+    def __init__(
+        self, fetch: Fetch, dialect: DialectName, prepared: FetchPrepared | None = None
+    ) -> None:
         self.dialect = dialect
         self.statements = 0
         self._fetch = fetch
+        self._fetch_prepared = prepared
         self._turn = asyncio.Lock()
 
     async def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
@@ -52,6 +84,16 @@ class Reader:
         async with self._turn:
             self.statements += 1
             return await self._fetch(statement)
+
+    async def fetch(self, prepared: Prepared[M], *values: Any) -> list[M]:
+        """All records of a prepared statement with values for its parameters."""
+        async with self._turn:
+            self.statements += 1
+            if self._fetch_prepared is not None:
+                return await self._fetch_prepared(prepared, values)
+            rows = await self._fetch(prepared.statement(self.dialect, values))
+        record: Any = record_of(prepared.model, prepared.columns)
+        return [record(*row) for row in rows]
 
     async def first(self, statement: sa.Executable) -> sa.Row[Any] | None:
         """The first row, or None; for statements that have few."""
@@ -67,9 +109,11 @@ class Reader:
         """The first column of all rows."""
         return [row[0] for row in await self.rows(statement)]
 
-    async def records(self, model: type[M], statement: sa.Select[Any]) -> list[M]:
-        """All rows as records; the statement selects all columns of ``model`` (``select_all``)."""
-        record: Any = record_of(model)
+    async def records(
+        self, model: type[M], statement: sa.Select[Any], columns: Sequence[str] | None = None
+    ) -> list[M]:
+        """All rows as records; the statement selects these columns, by default all."""
+        record: Any = record_of(model, columns)
         return [record(*row) for row in await self.rows(statement)]
 
     async def find(self, model: type[M], *conditions: sa.ColumnElement[bool]) -> M | None:

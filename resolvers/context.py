@@ -95,6 +95,7 @@ class Context:
         self.idempotency: IdempotentRequest | None = None
         self.positions: dict[str, Position] = {}
         self.loaders: dict[Any, Any] = {}
+        self.live_workspaces: set[str] = set()
         self._transaction: Transaction | None = None
         self._events: list[PendingEvent] = []
         self._after_commit: list[Callable[[], None]] = []
@@ -213,6 +214,7 @@ class Context:
         """Give the snapshot back; the next read takes a fresh one."""
         stack, self._reader_stack, self._reader = self._reader_stack, None, None
         self.loaders.clear()
+        self.live_workspaces.clear()
         if stack is not None:
             await stack.aclose()
 

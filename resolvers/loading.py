@@ -1,6 +1,7 @@
 """Look-ups that siblings of a page share: one statement for all of them, not one each."""
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -8,10 +9,15 @@ from sqlmodel import SQLModel
 from strawberry.dataloader import DataLoader
 
 from models import Run, Sprint, TaskContext, TaskDependency, table_of
+from models.base import column_names
+from models.prepared import DialectName, Prepared, each_of, newest_of_each, one_of
 from models.transaction import select_all
 from resolvers.context import Context
 
 M = TypeVar("M", bound=SQLModel)
+Columns = tuple[str, ...] | None
+"""Names of the columns to read, in the order of the table; None for all."""
+STATEMENTS_KEPT = 1_024
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -35,7 +41,9 @@ def loader(
     return found
 
 
-async def load_by_id(ctx: Context, model: type[M], entity_id: str | None) -> M | None:
+async def load_by_id(
+    ctx: Context, model: type[M], entity_id: str | None, columns: Columns = None
+) -> M | None:
     """A record by id, batched with its siblings; None for no id or no such row.
 
     For links that lead from a visible entity to one of the same workspace.
@@ -44,44 +52,128 @@ async def load_by_id(ctx: Context, model: type[M], entity_id: str | None) -> M |
         return None
 
     async def load(ids: Sequence[str]) -> Sequence[M | None]:
-        columns = table_of(model).c
-        records = await (await ctx.reader()).records(
-            model, select_all(model).where(columns.id.in_(ids))
-        )
-        by_id: dict[str, M] = {record.id: record for record in records}  # type: ignore[attr-defined]  # all have one
-        return [by_id.get(key) for key in ids]
+        return await find_by_ids(ctx, model, ids, columns)
 
-    return await loader(ctx, model, load).load(entity_id)
+    return await loader(ctx, (model, columns), load).load(entity_id)
 
 
-async def newest_runs(ctx: Context, task_id: str, *, number: int) -> list[Run]:
-    """The newest runs of a task, newest first, batched over the tasks of a page.
+async def find_by_ids(
+    ctx: Context, model: type[M], ids: Sequence[str | None], columns: Columns = None
+) -> list[M | None]:
+    """The records with these ids, in their order, in one statement; None where there is none.
+
+    For links that lead from visible entities to others of the same workspace.
+    """
+    wanted = {entity_id for entity_id in ids if entity_id is not None}
+    if not wanted:
+        return [None] * len(ids)
+    reader = await ctx.reader()
+    if len(wanted) == 1:
+        records = await reader.fetch(_by_id(model, columns), *wanted)
+    else:
+        records = await reader.fetch(_by_ids(model, columns), list(wanted))
+    by_id: dict[Any, M] = {record.id: record for record in records}
+    return [by_id.get(entity_id) for entity_id in ids]
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _by_id(model: type[M], columns: Columns) -> Prepared[M]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        table = table_of(model)
+        return sa.select(*columns_to_read(model, columns)).where(table.c.id == sa.bindparam("key"))
+
+    return Prepared(model, columns or column_names(model), ["key"], build)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _by_ids(model: type[M], columns: Columns) -> Prepared[M]:
+    def build(dialect: DialectName) -> sa.Select[Any]:
+        table = table_of(model)
+        return sa.select(*columns_to_read(model, columns)).where(one_of(dialect, table.c.id, "ids"))
+
+    return Prepared(model, columns or column_names(model), ["ids"], build)
+
+
+def columns_to_read(model: type[SQLModel], columns: Columns) -> list[sa.Column[Any]]:
+    """The columns to select."""
+    table = table_of(model)
+    return [table.c[name] for name in columns or column_names(model)]
+
+
+async def newest_runs_of_each(
+    ctx: Context, task_ids: Sequence[str], *, number: int, columns: Columns = None
+) -> list[list[Run]]:
+    """The newest runs of each task, newest first, in one statement.
 
     Args:
         ctx: gives the snapshot.
-        task_id: whose runs.
-        number: how many at most.
+        task_ids: whose runs; of tasks that are visible.
+        number: how many of each at most.
+        columns: what to read of a run.
     """
+    read = with_columns(Run, columns, "task_id", "created_at")
+    reader = await ctx.reader()
+    if len(task_ids) == 1:
+        return [await reader.fetch(runs_of_one(read), task_ids[0], number)]
+    runs = await reader.fetch(_runs_of_each(read), list(set(task_ids)), number)
+    return _grouped(task_ids, runs, key=lambda run: run.task_id)
+
+
+async def newest_runs(
+    ctx: Context, task_id: str, *, number: int, columns: Columns = None
+) -> list[Run]:
+    """The newest runs of one task, batched over the tasks of a page."""
 
     async def load(task_ids: Sequence[str]) -> Sequence[list[Run]]:
-        ranked = (
-            sa.select(
-                *table_of(Run).c,
-                sa.func.row_number()
-                .over(partition_by=RUN.task_id, order_by=(RUN.created_at.desc(), RUN.id.desc()))
-                .label("rank"),
-            )
-            .where(RUN.task_id.in_(task_ids))
-            .subquery()
-        )
-        columns = [ranked.c[column.key] for column in table_of(Run).c]
-        records = await (await ctx.reader()).records(
-            Run,
-            sa.select(*columns).where(ranked.c.rank <= number).order_by(ranked.c.rank),
-        )
-        return _grouped(task_ids, records, key=lambda run: run.task_id)
+        return await newest_runs_of_each(ctx, task_ids, number=number, columns=columns)
 
-    return await loader(ctx, ("newest_runs", number), load).load(task_id)
+    return await loader(ctx, ("newest_runs", number, columns), load).load(task_id)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def runs_of_one(columns: Columns) -> Prepared[Run]:
+    """The newest runs of one task: by its id, at most a number."""
+
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        return (
+            sa.select(*columns_to_read(Run, columns))
+            .where(RUN.task_id == sa.bindparam("task_id"))
+            .order_by(*_newest_first(table_of(Run)))
+            .limit(sa.bindparam("number", type_=sa.Integer))
+        )
+
+    return Prepared(Run, columns or column_names(Run), ["task_id", "number"], build)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _runs_of_each(columns: Columns) -> Prepared[Run]:
+    read = columns or column_names(Run)
+
+    def build(dialect: DialectName) -> sa.Select[Any]:
+        task_ids = each_of(dialect, "task_ids")
+        return newest_of_each(
+            dialect,
+            table_of(Run),
+            read,
+            parents=task_ids,
+            belongs=lambda run: run.c.task_id == task_ids,
+            order=_newest_first,
+            limit=sa.bindparam("number", type_=sa.Integer),
+        )
+
+    return Prepared(Run, read, ["task_ids", "number"], build)
+
+
+def _newest_first(run: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    return [run.c.created_at.desc(), run.c.id.desc()]
+
+
+def with_columns(model: type[SQLModel], columns: Columns, *names: str) -> Columns:
+    """The columns with some more, in the table's order."""
+    if columns is None:
+        return None
+    wanted = {*columns, *names}
+    return tuple(name for name in column_names(model) if name in wanted)
 
 
 async def dependencies_of(ctx: Context, task_id: str) -> list[TaskDependency]:

@@ -5,12 +5,13 @@ import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 import orjson
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from models.prepared import Prepared
 from resolvers.context import Context
 from resolvers.errors import InvalidError
 
@@ -49,17 +50,30 @@ class Order:
 
 @dataclass(slots=True)
 class Page(Generic[M]):
-    """A page of records, in order, with a cursor for each and a way to count them all.
+    """A page of records, in order, with cursors and a way to count them all.
 
-    A page that was asked for as a ``Slice`` has no cursors.
+    Attributes:
+        nodes: the records.
+        order: names of the columns they are ordered by.
+        has_next_page: whether there is more behind.
+        has_previous_page: whether there is more in front.
+        count: counts when asked: the number, and whether it is exact.
     """
 
     nodes: list[M]
-    cursors: list[str]
+    order: Sequence[str]
     has_next_page: bool
     has_previous_page: bool
     count: Callable[[], Awaitable[tuple[int, bool]]]
-    """Counts when asked: the number, and whether it is exact."""
+
+    def cursor(self, node: M) -> str:
+        """The place of a record of the page in the list."""
+        return _encode([getattr(node, name) for name in self.order])
+
+    @property
+    def cursors(self) -> list[str]:
+        """The cursors of all records."""
+        return [self.cursor(node) for node in self.nodes]
 
 
 async def read_page(
@@ -70,8 +84,9 @@ async def read_page(
     order: Sequence[Order],
     page: PageArguments | Slice,
     count: Callable[[], Awaitable[tuple[int, bool]]] | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Page[M]:
-    """One page of a statement that selects all columns of a model.
+    """One page of a statement that selects all columns of a model, or some.
 
     Args:
         ctx: gives the snapshot and the limits.
@@ -80,13 +95,16 @@ async def read_page(
         order: the order, ending in a unique column.
         page: which page.
         count: how to count all rows; by default with a capped COUNT.
+        columns: names of the selected columns, where these are not all.
 
     Raises:
         InvalidError: a page size out of bounds, contradictory arguments, a foreign cursor.
     """
     counted = count or (lambda: capped_count(ctx, statement))
     if isinstance(page, Slice):
-        return await _read_slice(ctx, model, statement, order=order, page=page, count=counted)
+        return await _read_slice(
+            ctx, model, statement, order=order, page=page, count=counted, columns=columns
+        )
     size, backwards, cursor = _window(ctx, page)
     reader = await ctx.reader()
     limited = statement.order_by(*(_direction(item, backwards=backwards) for item in order)).limit(
@@ -95,15 +113,14 @@ async def read_page(
     if cursor is not None:
         key = _decode(cursor, order, field="before" if backwards else "after")
         limited = limited.where(_beyond(order, key, backwards=backwards))
-    nodes = await reader.records(model, limited)
+    nodes = await reader.records(model, limited, columns)
     more = len(nodes) > size
     nodes = nodes[:size]
     if backwards:
         nodes.reverse()
-    names = [item.column.key for item in order]
     return Page(
         nodes=nodes,
-        cursors=[_encode([getattr(node, str(name)) for name in names]) for node in nodes],
+        order=names_of(order),
         has_next_page=cursor is not None if backwards else more,
         has_previous_page=more if backwards else cursor is not None,
         count=counted,
@@ -118,18 +135,64 @@ async def _read_slice(
     order: Sequence[Order],
     page: Slice,
     count: Callable[[], Awaitable[tuple[int, bool]]],
+    columns: Sequence[str] | None,
 ) -> Page[M]:
     ordered = statement.order_by(*(_direction(item, backwards=False) for item in order))
     nodes = await (await ctx.reader()).records(
-        model, ordered.limit(page.limit + 1).offset(page.offset)
+        model, ordered.limit(page.limit + 1).offset(page.offset), columns
     )
     return Page(
         nodes=nodes[: page.limit],
-        cursors=[],
+        order=names_of(order),
         has_next_page=len(nodes) > page.limit,
         has_previous_page=page.offset > 0,
         count=count,
     )
+
+
+async def read_first_page(
+    ctx: Context,
+    prepared: Prepared[M],
+    *values: Any,
+    order: Sequence[str],
+    page: PageArguments,
+    count: Callable[[], Awaitable[tuple[int, bool]]],
+) -> Page[M]:
+    """The first page of a prepared statement, whose last parameter is its LIMIT.
+
+    Args:
+        ctx: gives the snapshot and the limits.
+        prepared: selects at least the columns of the order.
+        values: for its parameters but the last.
+        order: names of the columns of its order.
+        page: for which :func:`is_first_page` holds.
+        count: how to count all rows.
+
+    Raises:
+        InvalidError: a page size out of bounds.
+    """
+    size, _, _ = _window(ctx, page)
+    nodes = await (await ctx.reader()).fetch(prepared, *values, size + 1)
+    more = len(nodes) > size
+    return Page(nodes[:size], order, more, has_previous_page=False, count=count)
+
+
+def is_first_page(page: PageArguments | Slice) -> TypeGuard[PageArguments]:
+    """Whether the page is asked for by number alone, from where its list begins."""
+    if isinstance(page, Slice):
+        return False
+    return page.after is None and page.before is None and page.last is None
+
+
+def names_of(order: Sequence[Order]) -> tuple[str, ...]:
+    """The names of the columns of an order."""
+    return tuple(str(item.column.key) for item in order)
+
+
+def directions(order: Sequence[Order], table: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+    """SQL: an order of the rows of a table (or an alias of it)."""
+    named = [(table.c[str(item.column.key)], item.descending) for item in order]
+    return [column.desc() if descending else column.asc() for column, descending in named]
 
 
 async def capped_count(ctx: Context, statement: sa.Select[Any]) -> tuple[int, bool]:

@@ -16,7 +16,18 @@ from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError
-from resolvers.paging import Order, Page, PageArguments, Slice, read_page
+from resolvers.loading import Columns, runs_of_one, with_columns
+from resolvers.paging import (
+    Order,
+    Page,
+    PageArguments,
+    Slice,
+    capped_count,
+    is_first_page,
+    names_of,
+    read_first_page,
+    read_page,
+)
 from resolvers.ports import Diff
 from resolvers.task_access import get_task, record_from
 from resolvers.task_queries import visible_workspaces
@@ -94,6 +105,28 @@ async def list_runs(
     if ids is not None:
         statement = statement.where(RUN.id.in_(ids))
     return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
+
+
+async def runs_of_task(
+    ctx: Context, task: Task, *, page: PageArguments, columns: Columns = None
+) -> Page[Run]:
+    """A page of the runs, newest first, of a task that was read as a visible one.
+
+    Raises:
+        InvalidError: page arguments that cannot be accepted.
+    """
+    ctx.require(Permission.READ, task.workspace_id, kind="Task")
+    statement = select_all(Run).where(RUN.task_id == task.id)
+    if not is_first_page(page):
+        return await read_page(ctx, Run, statement, order=ORDER, page=page)
+    return await read_first_page(
+        ctx,
+        runs_of_one(with_columns(Run, columns, "created_at")),
+        task.id,
+        order=names_of(ORDER),
+        page=page,
+        count=lambda: capped_count(ctx, statement),
+    )
 
 
 async def find_run_of_session(ctx: Context, *, session_id: str, besides: Run) -> Run | None:

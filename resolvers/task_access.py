@@ -1,6 +1,7 @@
 """One task: looking it up, and writing a change of it; what every operation on tasks stands on."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,9 +9,11 @@ import sqlalchemy as sa
 from models import Task, Workspace, table_of
 from models.base import column_names, record_of
 from models.enums import DependencyKind, Permission
+from models.prepared import DialectName, Prepared
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
+from resolvers.loading import STATEMENTS_KEPT, Columns, columns_to_read, with_columns
 from resolvers.workspaces import require_active
 
 TASK = table_of(Task).c
@@ -19,8 +22,14 @@ POSITION_GAP = 1024.0
 """Distance between the positions of cards that are added one after the other."""
 
 
-async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permission.READ) -> Task:
-    """A live task the principal may see; inside an operation its row is locked.
+async def get_task(
+    ctx: Context,
+    *,
+    task_id: str,
+    permission: Permission = Permission.READ,
+    columns: Columns = None,
+) -> Task:
+    """A live task the principal may see; inside an operation its row is locked, and read whole.
 
     Raises:
         NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
@@ -30,6 +39,8 @@ async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permi
     ctx.authenticated()
     if not check.is_id(task_id):
         raise NotFoundError("Task")
+    if permission == Permission.READ and not ctx.in_transaction:
+        return await _read_task(ctx, task_id, with_columns(Task, columns, "workspace_id"))
     statement = (
         sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
         .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
@@ -45,6 +56,30 @@ async def get_task(ctx: Context, *, task_id: str, permission: Permission = Permi
         require_active(row.workspace_status)
     task: Task = record_from(Task, row)
     return task
+
+
+async def _read_task(ctx: Context, task_id: str, columns: Columns) -> Task:
+    found = await (await ctx.reader()).fetch(_live_task(columns), task_id)
+    if not found:
+        raise NotFoundError("Task")
+    ctx.require(Permission.READ, found[0].workspace_id, kind="Task")
+    return found[0]
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _live_task(columns: Columns) -> Prepared[Task]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        return (
+            sa.select(*columns_to_read(Task, columns))
+            .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
+            .where(
+                TASK.id == sa.bindparam("task_id"),
+                TASK.deleted_at.is_(None),
+                WORKSPACE.deleted_at.is_(None),
+            )
+        )
+
+    return Prepared(Task, columns or column_names(Task), ["task_id"], build)
 
 
 def record_from(model: Any, row: sa.Row[Any]) -> Any:

@@ -4,21 +4,34 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import Run, Task, TaskDependency, TaskTotal, Workspace, table_of
-from models.base import json_contains
+from models.base import column_names, json_contains
 from models.enums import Permission, RunStatus, TaskStatus
-from models.transaction import select_all
+from models.prepared import DialectName, Prepared
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.dependencies import DEPENDENCY, unmet_condition
 from resolvers.errors import InvalidError
-from resolvers.paging import Order, Page, PageArguments, Slice, capped_count, read_page
+from resolvers.loading import STATEMENTS_KEPT, Columns, columns_to_read, with_columns
+from resolvers.paging import (
+    Order,
+    Page,
+    PageArguments,
+    Slice,
+    capped_count,
+    directions,
+    is_first_page,
+    names_of,
+    read_first_page,
+    read_page,
+)
 from resolvers.task_search import narrowed
-from resolvers.workspaces import get_workspace
+from resolvers.workspaces import get_workspace, require_workspace
 
 TASK = table_of(Task).c
 TOTAL = table_of(TaskTotal).c
@@ -107,6 +120,10 @@ class TaskFilter:
         return self == TaskFilter(status=self.status, archived=self.archived)
 
 
+_ON_THE_BOARD = TaskFilter()
+_ORDER_NAMES = {name: names_of(order) for name, order in _ORDERS.items()}
+
+
 async def list_tasks(
     ctx: Context,
     *,
@@ -114,6 +131,7 @@ async def list_tasks(
     filter_: TaskFilter | None = None,
     order: TaskOrder = TaskOrder.POSITION_ASC,
     page: PageArguments | Slice | None = None,
+    columns: Columns = None,
 ) -> Page[Task]:
     """A page of the tasks of one workspace, or of all that the principal may see.
 
@@ -122,10 +140,17 @@ async def list_tasks(
         InvalidError: page arguments or filters that cannot be accepted.
     """
     chosen = filter_ or TaskFilter()
-    statement = select_all(Task).where(TASK.deleted_at.is_(None), *_conditions(ctx, chosen))
+    page = page or PageArguments()
     workspace = None
     if workspace_id is not None:
-        workspace = await get_workspace(ctx, workspace_id=workspace_id)
+        await require_workspace(ctx, workspace_id=workspace_id)
+        if chosen == _ON_THE_BOARD and is_first_page(page):
+            return await _first_of_board(ctx, workspace_id, order, page, columns)
+        if chosen.search is not None:
+            workspace = await get_workspace(ctx, workspace_id=workspace_id)
+    statement = sa.select(*columns_to_read(Task, with_columns(Task, columns, *_ORDER_NAMES[order])))
+    statement = statement.where(TASK.deleted_at.is_(None), *_conditions(ctx, chosen))
+    if workspace_id is not None:
         statement = statement.where(TASK.workspace_id == workspace_id)
     else:
         statement = statement.where(TASK.workspace_id.in_(visible_workspaces(ctx)))
@@ -148,9 +173,39 @@ async def list_tasks(
         Task,
         statement,
         order=_ORDERS[order],
-        page=page or PageArguments(),
+        page=page,
         count=count,
+        columns=with_columns(Task, columns, *_ORDER_NAMES[order]),
     )
+
+
+async def _first_of_board(
+    ctx: Context, workspace_id: str, order: TaskOrder, page: PageArguments, columns: Columns
+) -> Page[Task]:
+    async def count() -> tuple[int, bool]:
+        return await _kept_total(ctx, workspace_id, _ON_THE_BOARD), True
+
+    prepared = _board_page(order, with_columns(Task, columns, *_ORDER_NAMES[order]))
+    return await read_first_page(
+        ctx, prepared, workspace_id, order=_ORDER_NAMES[order], page=page, count=count
+    )
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _board_page(order: TaskOrder, columns: Columns) -> Prepared[Task]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        return (
+            sa.select(*columns_to_read(Task, columns))
+            .where(
+                TASK.workspace_id == sa.bindparam("workspace_id"),
+                TASK.deleted_at.is_(None),
+                TASK.archived_at.is_(None),
+            )
+            .order_by(*directions(_ORDERS[order], table_of(Task)))
+            .limit(sa.bindparam("size", type_=sa.Integer))
+        )
+
+    return Prepared(Task, columns or column_names(Task), ["workspace_id", "size"], build)
 
 
 async def list_task_repositories(ctx: Context, *, workspace_id: str) -> list[str]:
@@ -188,6 +243,9 @@ def visible_workspaces(ctx: Context) -> sa.Select[Any]:
 
 
 async def _kept_total(ctx: Context, workspace_id: str, chosen: TaskFilter) -> int:
+    if chosen == _ON_THE_BOARD:
+        (found,) = await (await ctx.reader()).fetch(_BOARD_TOTAL, workspace_id)
+        return int(found.total)
     statement = sa.select(sa.func.coalesce(sa.func.sum(TOTAL.total), 0)).where(
         TOTAL.workspace_id == workspace_id
     )
@@ -196,6 +254,16 @@ async def _kept_total(ctx: Context, workspace_id: str, chosen: TaskFilter) -> in
     if chosen.archived is not None:
         statement = statement.where(TOTAL.archived.is_(chosen.archived))
     return int(await (await ctx.reader()).scalar(statement))
+
+
+def _board_total(_dialect: DialectName) -> sa.Select[Any]:
+    total = sa.func.coalesce(sa.func.sum(TOTAL.total), 0).label("total")
+    return sa.select(total).where(
+        TOTAL.workspace_id == sa.bindparam("workspace_id"), TOTAL.archived.is_(False)
+    )
+
+
+_BOARD_TOTAL = Prepared(TaskTotal, ["total"], ["workspace_id"], _board_total)
 
 
 async def task_totals(ctx: Context, *, workspace_id: str) -> dict[TaskStatus, int]:

@@ -3,17 +3,21 @@
 Everything here is below tasks, runs and the rest: it imports none of them.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import EventStream, Membership, Workspace, new_id, table_of
+from models.base import column_names
 from models.enums import Permission, Role, Workflow, WorkspaceStatus
 from models.event import SITE_STREAM
+from models.prepared import DialectName, Prepared
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, LimitExceededError, NotFoundError
+from resolvers.loading import STATEMENTS_KEPT, Columns, columns_to_read
 from resolvers.operation import operation
 from resolvers.workspace_fields import (
     SLUG_LENGTH,
@@ -28,15 +32,51 @@ WORKSPACE = table_of(Workspace).c
 
 
 async def get_workspace(
-    ctx: Context, *, workspace_id: str, permission: Permission = Permission.READ
+    ctx: Context,
+    *,
+    workspace_id: str,
+    permission: Permission = Permission.READ,
+    columns: Columns = None,
 ) -> Workspace:
-    """A workspace the principal may see.
+    """A workspace the principal may see; inside an operation it is read whole.
 
     Raises:
         NotFoundError, ForbiddenError, UnauthenticatedError: see ``Context.require``.
     """
     ctx.require(permission, workspace_id)
-    return await _get_live(ctx, workspace_id, select_all(Workspace))
+    if ctx.in_transaction:
+        return await _get_live(ctx, workspace_id, select_all(Workspace))
+    if not check.is_id(workspace_id):
+        raise NotFoundError("Workspace")
+    found = await (await ctx.reader()).fetch(_live_workspace(columns), workspace_id)
+    if not found:
+        raise NotFoundError("Workspace")
+    ctx.live_workspaces.add(workspace_id)
+    return found[0]
+
+
+async def require_workspace(ctx: Context, *, workspace_id: str) -> None:
+    """Make sure that a workspace is live and that the principal may read in it.
+
+    One that was read in this snapshot is not read again.
+
+    Raises:
+        NotFoundError, ForbiddenError, UnauthenticatedError: see ``Context.require``.
+    """
+    if ctx.in_transaction or workspace_id not in ctx.live_workspaces:
+        await get_workspace(ctx, workspace_id=workspace_id)
+    else:
+        ctx.require(Permission.READ, workspace_id)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _live_workspace(columns: Columns) -> Prepared[Workspace]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        return sa.select(*columns_to_read(Workspace, columns)).where(
+            WORKSPACE.id == sa.bindparam("workspace_id"), WORKSPACE.deleted_at.is_(None)
+        )
+
+    return Prepared(Workspace, columns or column_names(Workspace), ["workspace_id"], build)
 
 
 async def lock_workspace(ctx: Context, *, workspace_id: str, permission: Permission) -> Workspace:

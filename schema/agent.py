@@ -8,7 +8,7 @@ from strawberry.scalars import JSON
 
 from models import Workspace as WorkspaceRow
 from models.enums import AgentStatus, ExecutionMode, Executor
-from resolvers import agent_reports, loading
+from resolvers import agent_reports
 from resolvers import validation as check
 from resolvers.agents import AgentFilter as AgentConditions
 from resolvers.task_queries import TaskFilter as TaskConditions
@@ -26,6 +26,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
+from schema.reading import follow, link
 from schema.run import Usage
 from schema.task import Task
 
@@ -92,11 +93,13 @@ class Agent(Node):
         row: Any = self
         return JSON(row.meta)
 
-    @strawberry.field(description="The workspace it works in.")
+    @strawberry.field(
+        description="The workspace it works in.", metadata=link(WorkspaceRow, "workspace_id")
+    )
     async def workspace(
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
-        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
     @strawberry.field(description="What the runs it was given used, from kept sums.")

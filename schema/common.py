@@ -73,12 +73,12 @@ class Connection(Generic[T]):
 
     @strawberry.field(description="Where this page stands in the list.")
     def page_info(self) -> PageInfo:
-        cursors = self.page.cursors
+        page = self.page
         return PageInfo(
-            has_next_page=self.page.has_next_page,
-            has_previous_page=self.page.has_previous_page,
-            start_cursor=cursors[0] if cursors else None,
-            end_cursor=cursors[-1] if cursors else None,
+            has_next_page=page.has_next_page,
+            has_previous_page=page.has_previous_page,
+            start_cursor=page.cursor(page.nodes[0]) if page.nodes else None,
+            end_cursor=page.cursor(page.nodes[-1]) if page.nodes else None,
         )
 
     @strawberry.field(

@@ -4,6 +4,7 @@ from typing import Any
 
 import strawberry
 
+from compiler import by_class
 from models.base import Record
 
 
@@ -14,6 +15,7 @@ class Node:
     id: strawberry.ID = strawberry.field(description="A UUID; unique over all kinds of things.")
 
     @classmethod
+    @by_class
     def is_type_of(cls, value: Any, _info: Any) -> bool:
         """Whether a value is of the type this method was called on."""
         if isinstance(value, Record):

@@ -18,10 +18,11 @@ from models.enums import (
     TaskPriority,
     priority_of,
 )
-from resolvers import loading, queue_queries
+from resolvers import queue_queries
 from resolvers.run_queries import read_run_output
 from schema.context import Info
 from schema.node import Node
+from schema.reading import follow, link, reads
 from subscriptions.cursor import encode_cursor
 from subscriptions.log import RUN_EPOCH
 
@@ -185,7 +186,9 @@ class Run(Node):
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     version: int = strawberry.field(description="Counts its changes.")
 
-    @strawberry.field(description="Priority as a bucket of its level.")
+    @strawberry.field(
+        description="Priority as a bucket of its level.", metadata=reads("priority_level")
+    )
     def priority(self) -> TaskPriority:
         return priority_of(self.priority_level)
 
@@ -239,21 +242,21 @@ class Run(Node):
         run: Any = self
         return await queue_queries.run_hold(info.context, run)
 
-    @strawberry.field(description="Its workspace.")
+    @strawberry.field(description="Its workspace.", metadata=link(WorkspaceRow, "workspace_id"))
     async def workspace(
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
-        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
-    @strawberry.field(description="Its task.")
+    @strawberry.field(description="Its task.", metadata=link(TaskRow, "task_id"))
     async def task(self, info: Info) -> Annotated["Task", strawberry.lazy("schema.task")] | None:
-        found: Any = await loading.load_by_id(info.context, TaskRow, self.task_id)
+        found: Any = await follow(info, TaskRow, self.task_id)
         return found
 
-    @strawberry.field(description="The agent it runs as.")
+    @strawberry.field(description="The agent it runs as.", metadata=link(AgentRow, "agent_id"))
     async def agent(self, info: Info) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
-        found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
+        found: Any = await follow(info, AgentRow, self.agent_id)
         return found
 
     @strawberry.field(

@@ -25,6 +25,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
+from schema.reading import follow, link, reads
 from schema.run import Usage
 from schema.task import Task
 
@@ -63,15 +64,19 @@ class Story(Node):
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     version: int = strawberry.field(description="Counts changes; see expectedVersion.")
 
-    @strawberry.field(description="Priority as a bucket of its level.")
+    @strawberry.field(
+        description="Priority as a bucket of its level.", metadata=reads("priority_level")
+    )
     def priority(self) -> TaskPriority:
         return priority_of(self.priority_level)
 
-    @strawberry.field(description="The workspace it is told in.")
+    @strawberry.field(
+        description="The workspace it is told in.", metadata=link(WorkspaceRow, "workspace_id")
+    )
     async def workspace(
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
-        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
     @strawberry.field(description="Its sprint, where there is one of that number.")
@@ -120,11 +125,13 @@ class Sprint(Node):
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     version: int = strawberry.field(description="Counts changes; see expectedVersion.")
 
-    @strawberry.field(description="The workspace it belongs to.")
+    @strawberry.field(
+        description="The workspace it belongs to.", metadata=link(WorkspaceRow, "workspace_id")
+    )
     async def workspace(
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
-        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
     @strawberry.field(

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
+from compiler import BATCH
 from models import Agent as AgentRow
+from models import Run as RunRow
 from models import Story as StoryRow
 from models import Task as TaskRow
 from models import User as UserRow
@@ -26,7 +28,7 @@ from models.enums import (
 from resolvers import loading
 from resolvers.event_queries import list_events
 from resolvers.paging import PageArguments
-from resolvers.run_queries import list_runs
+from resolvers.run_queries import runs_of_task
 from resolvers.task_access import NewDependency
 from resolvers.task_queries import TaskFilter as TaskConditions
 from resolvers.usage import usage_of
@@ -42,6 +44,7 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
+from schema.reading import NODES, columns_of, follow, link, reads
 from schema.user import User
 
 if TYPE_CHECKING:
@@ -79,6 +82,13 @@ class TaskDependency:
     @strawberry.field(description="The task that waits; null when it was deleted.")
     async def task(self, info: Info) -> "Task | None":
         return await _live_task(info, self.task_id)
+
+
+async def _latest_runs(tasks: list[Any], info: Info) -> list[Any]:
+    ids = [task.id for task in tasks]
+    columns = columns_of(info, RunRow)
+    found = await loading.newest_runs_of_each(info.context, ids, number=1, columns=columns)
+    return [runs[0] if runs else None for runs in found]
 
 
 @strawberry.type(description="A piece of work on a board.")
@@ -151,59 +161,75 @@ class Task(Node):
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     version: int = strawberry.field(description="Counts changes; see expectedVersion.")
 
-    @strawberry.field(description="Priority as a bucket of its level.")
+    @strawberry.field(
+        description="Priority as a bucket of its level.", metadata=reads("priority_level")
+    )
     def priority(self) -> TaskPriority:
         return priority_of(self.priority_level)
 
-    @strawberry.field(description="Facts that one client or dialect keeps with it.")
+    @strawberry.field(
+        description="Facts that one client or dialect keeps with it.", metadata=reads("meta")
+    )
     def metadata(self) -> JSON:
         row: Any = self
         return JSON(row.meta)
 
-    @strawberry.field(description="The board it stands on.")
+    @strawberry.field(
+        description="The board it stands on.", metadata=link(WorkspaceRow, "workspace_id")
+    )
     async def workspace(
         self, info: Info
     ) -> Annotated["Workspace", strawberry.lazy("schema.workspace")]:
-        found: Any = await loading.load_by_id(info.context, WorkspaceRow, self.workspace_id)
+        found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
-    @strawberry.field(description="The user who is to do it.")
+    @strawberry.field(
+        description="The user who is to do it.", metadata=link(UserRow, "assignee_id")
+    )
     async def assignee(self, info: Info) -> User | None:
-        found: Any = await loading.load_by_id(info.context, UserRow, self.assignee_id)
+        found: Any = await follow(info, UserRow, self.assignee_id)
         return found
 
-    @strawberry.field(description="The agent who is to do it.")
+    @strawberry.field(description="The agent who is to do it.", metadata=link(AgentRow, "agent_id"))
     async def agent(self, info: Info) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
-        found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
+        found: Any = await follow(info, AgentRow, self.agent_id)
         return found
 
-    @strawberry.field(description="The story it belongs to.")
+    @strawberry.field(description="The story it belongs to.", metadata=link(StoryRow, "story_id"))
     async def story(self, info: Info) -> Annotated["Story", strawberry.lazy("schema.story")] | None:
-        found: Any = await loading.load_by_id(info.context, StoryRow, self.story_id)
+        found: Any = await follow(info, StoryRow, self.story_id)
         return found
 
-    @strawberry.field(description="Its sprint, where there is one of that number.")
+    @strawberry.field(
+        description="Its sprint, where there is one of that number.",
+        metadata=reads("workspace_id", "sprint_number"),
+    )
     async def sprint(
         self, info: Info
     ) -> Annotated["Sprint", strawberry.lazy("schema.story")] | None:
         found: Any = await loading.sprint_of(info.context, self.workspace_id, self.sprint_number)
         return found
 
-    @strawberry.field(description="The task it is a part of; null when that was deleted.")
+    @strawberry.field(
+        description="The task it is a part of; null when that was deleted.",
+        metadata=reads("parent_id"),
+    )
     async def parent(self, info: Info) -> "Task | None":
         return await _live_task(info, self.parent_id)
 
-    @strawberry.field(description="What it waits for.", metadata={"list_size": 20})
+    @strawberry.field(description="What it waits for.", metadata=reads("id", list_size=20))
     async def dependencies(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependencies_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="What waits for it.", metadata={"list_size": 20})
+    @strawberry.field(description="What waits for it.", metadata=reads("id", list_size=20))
     async def dependents(self, info: Info) -> list[TaskDependency]:
         found: Any = await loading.dependents_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="Files agents are told to read.", metadata={"list_size": 50})
+    @strawberry.field(
+        description="Files agents are told to read.", metadata=reads("id", list_size=50)
+    )
     async def context_entries(self, info: Info) -> list[ContextEntry]:
         found: Any = await loading.context_entries_of(info.context, self.id)
         return found
@@ -213,14 +239,15 @@ class Task(Node):
         found: Any = await usage_of(info.context, self.workspace_id, "task", self.id)
         return found
 
-    @strawberry.field(description="Its newest run.")
+    @strawberry.field(description="Its newest run.", metadata=reads("id", **{BATCH: _latest_runs}))
     async def latest_run(
         self, info: Info
     ) -> Annotated["Run", strawberry.lazy("schema.run")] | None:
-        found: Any = await loading.newest_runs(info.context, self.id, number=1)
+        columns = columns_of(info, RunRow)
+        found: Any = await loading.newest_runs(info.context, self.id, number=1, columns=columns)
         return found[0] if found else None
 
-    @strawberry.field(description="Its runs, newest first.", metadata=PAGED)
+    @strawberry.field(description="Its runs, newest first.", metadata=reads("id", **PAGED))
     async def runs(
         self,
         info: Info,
@@ -230,9 +257,13 @@ class Task(Node):
         before: Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("schema.run")]]:
         page = page_arguments(first, after, last, before)
-        return connection(await list_runs(info.context, task_id=self.id, page=page))
+        columns = columns_of(info, RunRow, *NODES)
+        task: Any = self
+        return connection(await runs_of_task(info.context, task, page=page, columns=columns))
 
-    @strawberry.field(description="What happened to it, newest first.", metadata=PAGED)
+    @strawberry.field(
+        description="What happened to it, newest first.", metadata=reads("id", **PAGED)
+    )
     async def history(
         self,
         info: Info,
@@ -251,7 +282,7 @@ class Task(Node):
 
 
 async def _live_task(info: Info, task_id: str | None) -> Task | None:
-    found: Any = await loading.load_by_id(info.context, TaskRow, task_id)
+    found: Any = await follow(info, TaskRow, task_id)
     return None if found is None or found.deleted_at is not None else found
 
 

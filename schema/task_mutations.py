@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import strawberry
 
+from models import Task as TaskRow
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
     pull_requests,
@@ -35,6 +36,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
+from schema.reading import NODES, columns_of
 from schema.run import Diff, Run
 from schema.task import DependencyInput, Task, TaskFilter, conditions, dependencies
 from schema.task_inputs import (
@@ -96,7 +98,8 @@ class TaskQuery:
 
     @strawberry.field(description="A task by its id; null when there is none you may see.")
     async def task(self, info: Info, id: TaskId) -> Task | None:
-        found: Any = await or_none(task_access.get_task(info.context, task_id=id))
+        columns = columns_of(info, TaskRow)
+        found: Any = await or_none(task_access.get_task(info.context, task_id=id, columns=columns))
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)
@@ -121,6 +124,7 @@ class TaskQuery:
             filter_=conditions(filter),
             order=order_by,
             page=page_arguments(first, after, last, before),
+            columns=columns_of(info, TaskRow, *NODES),
         )
         return connection(page)
 

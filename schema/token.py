@@ -11,6 +11,7 @@ from models import Workspace as WorkspaceRow
 from models.enums import Dialect, KeyKind
 from resolvers import loading
 from schema.context import Info
+from schema.reading import follow, link
 from schema.user import User
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class Token:
     revoked_at: datetime | None = strawberry.field(description="When it was revoked.")
     created_at: datetime = strawberry.field(description="When it was made.")
 
-    @strawberry.field(description="The user it stands for.")
+    @strawberry.field(description="The user it stands for.", metadata=link(UserRow, "user_id"))
     async def user(self, info: Info) -> User | None:
-        found: Any = await loading.load_by_id(info.context, UserRow, self.user_id)
+        found: Any = await follow(info, UserRow, self.user_id)
         return found
 
-    @strawberry.field(description="The agent it stands for.")
+    @strawberry.field(description="The agent it stands for.", metadata=link(AgentRow, "agent_id"))
     async def agent(self, info: Info) -> Annotated["Agent", strawberry.lazy("schema.agent")] | None:
-        found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
+        found: Any = await follow(info, AgentRow, self.agent_id)
         return found
 
     @strawberry.field(description="The only workspace it opens, if you see that.")

@@ -30,6 +30,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
+from schema.reading import follow, link
 from schema.token import Token
 from schema.user import User
 from schema.user_inputs import (
@@ -61,19 +62,25 @@ class Viewer:
     agent_id: strawberry.Private[str | None]
     key_id: strawberry.Private[str | None]
 
-    @strawberry.field(description="The user, unless an agent is asking.")
+    @strawberry.field(
+        description="The user, unless an agent is asking.", metadata=link(UserRow, "user_id")
+    )
     async def user(self, info: Info) -> User | None:
-        found: Any = await loading.load_by_id(info.context, UserRow, self.user_id)
+        found: Any = await follow(info, UserRow, self.user_id)
         return found
 
-    @strawberry.field(description="The agent, unless a user is asking.")
+    @strawberry.field(
+        description="The agent, unless a user is asking.", metadata=link(AgentRow, "agent_id")
+    )
     async def agent(self, info: Info) -> Agent | None:
-        found: Any = await loading.load_by_id(info.context, AgentRow, self.agent_id)
+        found: Any = await follow(info, AgentRow, self.agent_id)
         return found
 
-    @strawberry.field(description="The token in use; null where none is.")
+    @strawberry.field(
+        description="The token in use; null where none is.", metadata=link(KeyRow, "key_id")
+    )
     async def token(self, info: Info) -> Token | None:
-        found: Any = await loading.load_by_id(info.context, KeyRow, self.key_id)
+        found: Any = await follow(info, KeyRow, self.key_id)
         return found
 
     @strawberry.field(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
+from models import Task as TaskRow
 from models.enums import (
     Permission,
     QueueClass,
@@ -58,6 +59,7 @@ from schema.queue import (
     QueueState,
     budget_of,
 )
+from schema.reading import NODES, columns_of, reads
 from schema.run import Run, Usage
 from schema.story import Sprint, Story, StoryFilter
 from schema.story import conditions as story_conditions
@@ -154,26 +156,30 @@ class Workspace(Node):
     archived_at: datetime | None = strawberry.field(description="When it was archived.")
     version: int = strawberry.field(description="Counts changes; see expectedVersion.")
 
-    @strawberry.field(description="Queues that start no runs at present.")
+    @strawberry.field(
+        description="Queues that start no runs at present.", metadata=reads("queue_paused")
+    )
     def paused_queues(self) -> list[QueueClass]:
         row: Any = self
         return [QueueClass(word) for word in row.queue_paused]
 
     @strawberry.field(
-        description="What you may do here, with this key.", metadata={"list_size": len(Permission)}
+        description="What you may do here, with this key.",
+        metadata=reads("id", list_size=len(Permission)),
     )
     def permissions(self, info: Info) -> list[Permission]:
         return permissions_in(info.context, self.id)
 
     @strawberry.field(
         description="Place in its event log that is not newer than anything read beside it: "
-        "subscribe after this cursor, and nothing is missed."
+        "subscribe after this cursor, and nothing is missed.",
+        metadata=reads("id"),
     )
     async def cursor(self, info: Info) -> str:
         position = info.context.positions.get(self.id)
         return cursor_of(position or await queries.head_of(info.context, self.id))
 
-    @strawberry.field(description="Its tasks.", metadata=PAGED)
+    @strawberry.field(description="Its tasks.", metadata=reads("id", **PAGED))
     async def tasks(
         self,
         info: Info,
@@ -194,17 +200,21 @@ class Workspace(Node):
             filter_=conditions(filter),
             order=order_by,
             page=page_arguments(first, after, last, before),
+            columns=columns_of(info, TaskRow, *NODES),
         )
         return connection(page)
 
     @strawberry.field(
-        description="How many tasks stand in each status, without counting.", metadata=TOTALS
+        description="How many tasks stand in each status, without counting.",
+        metadata=reads("id", **TOTALS),
     )
     async def task_totals(self, info: Info) -> list[TaskTotal]:
         totals = await queries.totals_of(info.context, self.id)
         return [TaskTotal(status=status, total=total) for status, total in totals.items()]
 
-    @strawberry.field(description="Who belongs to it, in the order they came.", metadata=PAGED)
+    @strawberry.field(
+        description="Who belongs to it, in the order they came.", metadata=reads("id", **PAGED)
+    )
     async def members(
         self,
         info: Info,
@@ -217,13 +227,14 @@ class Workspace(Node):
         return connection(await members.list_members(info.context, workspace_id=self.id, page=page))
 
     @strawberry.field(
-        description="Repositories its agents may use, by name; at most 100.", metadata=REPOSITORIES
+        description="Repositories its agents may use, by name; at most 100.",
+        metadata=reads("id", **REPOSITORIES),
     )
     async def repositories(self, info: Info) -> list[Repository]:
         found: Any = await repositories.repositories_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="Its stories.", metadata=PAGED)
+    @strawberry.field(description="Its stories.", metadata=reads("id", **PAGED))
     async def stories(
         self,
         info: Info,
@@ -247,7 +258,9 @@ class Workspace(Node):
         )
         return connection(page)
 
-    @strawberry.field(description="Its sprints, ascending by number.", metadata=PAGED)
+    @strawberry.field(
+        description="Its sprints, ascending by number.", metadata=reads("id", **PAGED)
+    )
     async def sprints(
         self,
         info: Info,
@@ -268,7 +281,7 @@ class Workspace(Node):
         )
         return connection(page)
 
-    @strawberry.field(description="Its agents, by name.", metadata=PAGED)
+    @strawberry.field(description="Its agents, by name.", metadata=reads("id", **PAGED))
     async def agents(
         self,
         info: Info,
@@ -288,7 +301,7 @@ class Workspace(Node):
         )
         return connection(page)
 
-    @strawberry.field(description="Its runs, newest first.", metadata=PAGED)
+    @strawberry.field(description="Its runs, newest first.", metadata=reads("id", **PAGED))
     async def runs(
         self,
         info: Info,
@@ -345,7 +358,9 @@ class Workspace(Node):
         row: Any = self
         return budget_of(row)
 
-    @strawberry.field(description="What happened in it, newest first.", metadata=PAGED)
+    @strawberry.field(
+        description="What happened in it, newest first.", metadata=reads("id", **PAGED)
+    )
     async def history(
         self,
         info: Info,

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import strawberry
 
+from models import Workspace as WorkspaceRow
 from models.enums import WorkspaceStatus
 from resolvers import members, repositories, workspace_changes, workspaces
 from resolvers import workspace_queries as queries
@@ -25,6 +26,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
+from schema.reading import columns_of
 from schema.workspace import Member, Repository, Workspace
 from schema.workspace_inputs import (
     CreateRepositoryInput,
@@ -133,7 +135,8 @@ class WorkspaceQuery:
             raise InvalidError("Give one of id, slug and number", field="id")
         ctx = info.context
         if id is not None:
-            look_up = workspaces.get_workspace(ctx, workspace_id=id)
+            columns = columns_of(info, WorkspaceRow)
+            look_up = workspaces.get_workspace(ctx, workspace_id=id, columns=columns)
         elif slug is not None:
             look_up = queries.get_workspace_by_slug(ctx, slug=slug)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-import resolvers.workspaces
+from models.transaction import Reader
 from server.direct import DirectGraphQL
 from tests.support.inside import Inside, _scope, open_inside
 
@@ -133,7 +133,7 @@ async def test_an_unexpected_error_is_masked_and_logged_on_the_short_way(
                 raise error
 
             with monkeypatch.context() as patch:
-                patch.setattr(resolvers.workspaces, "_get_live", fail)
+                patch.setattr(Reader, "fetch", fail)
                 taken.clear()
                 answer = await _ask(server, body, headers)
             assert len(taken) == compiles

@@ -1,0 +1,199 @@
+"""SELECTs that are compiled once: hot reads cost what the driver costs.
+
+SQLAlchemy spends more on finding out that it knows a statement than SQLite on running it. A
+``Prepared`` is built and compiled once per dialect; after that its text, the order of its values
+and the function from rows to records are constants.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import SQLModel
+from sqlmodel.sql.sqltypes import UTCDateTime
+
+from models.base import record_of
+
+M = TypeVar("M", bound=SQLModel)
+DialectName = Literal["sqlite", "postgresql"]
+Rows = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A prepared statement for one dialect.
+
+    Attributes:
+        text: SQL as the driver takes it.
+        values: the driver's parameters out of the statement's.
+        records: the records of the driver's rows.
+    """
+
+    text: str
+    values: Callable[..., tuple[Any, ...]]
+    records: Callable[[Rows], list[Any]]
+
+
+class Prepared(Generic[M]):
+    """A SELECT of some columns of a model, with named parameters.
+
+    Args:
+        model: whose records come out.
+        columns: their attributes; the statement selects these columns, in this order.
+        parameters: names of its bind parameters, in the order ``Reader.fetch`` gets their values.
+        build: makes the statement, for a dialect.
+    """
+
+    def __init__(
+        self,
+        model: type[M],
+        columns: Sequence[str],
+        parameters: Sequence[str],
+        build: Callable[[DialectName], sa.Select[Any]],
+    ) -> None:
+        self.model = model
+        self.columns = tuple(columns)
+        self.parameters = tuple(parameters)
+        self._build = build
+        self._ready: dict[str, Ready] = {}
+
+    def ready(self, dialect: sa.Dialect) -> Ready:
+        """The statement for a dialect."""
+        found = self._ready.get(dialect.name)
+        if found is None:
+            found = self._ready[dialect.name] = self._compile(dialect)
+        return found
+
+    def _compile(self, dialect: sa.Dialect) -> Ready:
+        statement = self._build(cast("DialectName", dialect.name))
+        compiled: Any = statement.compile(dialect=dialect)
+        processors = compiled._bind_processors  # noqa: SLF001  # what SQLAlchemy itself uses here
+        scope: dict[str, Any] = {}
+        parts = []
+        for number, name in enumerate(compiled.positiontup or ()):
+            if name in self.parameters:
+                process = processors.get(name)
+                scope[f"b{number}"] = process
+                parts.append(name if process is None else f"b{number}({name})")
+            else:
+                value = compiled.binds[name].effective_value
+                process = processors.get(name)
+                scope[f"c{number}"] = value if process is None else process(value)
+                parts.append(f"c{number}")
+        arguments = ", ".join(self.parameters)
+        values = eval(f"lambda {arguments}: ({''.join(p + ', ' for p in parts)})", scope)  # noqa: S307  # names of ours
+        return Ready(str(compiled), values, self._records(statement, dialect))
+
+    def statement(self, dialect: DialectName, values: Sequence[Any]) -> sa.Select[Any]:
+        """The statement with its values, to be run by SQLAlchemy."""
+        given = dict(zip(self.parameters, values, strict=True))
+        return self._build(dialect).params(given)
+
+    def _records(
+        self, statement: sa.Select[Any], dialect: sa.Dialect
+    ) -> Callable[[Rows], list[Any]]:
+        scope: dict[str, Any] = {"record": record_of(self.model, self.columns)}
+        values = []
+        for number, column in enumerate(statement.selected_columns):
+            process = _result_processor(column.type, dialect)
+            scope[f"p{number}"] = process
+            plain = f"x{number}"
+            values.append(
+                plain if process is None else f"None if {plain} is None else p{number}({plain})"
+            )
+        names = "".join(f"x{number}, " for number in range(len(values)))
+        made = eval(f"lambda rows: [record({', '.join(values)}) for ({names}) in rows]", scope)  # noqa: S307  # names of ours
+        return cast("Callable[[Rows], list[Any]]", made)
+
+
+class Ids(sa.types.TypeDecorator[list[str]]):
+    """A list of ids as one parameter: JSON text for SQLite, an array for PostgreSQL."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """See SQLAlchemy."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(ARRAY(sa.String()))
+        return dialect.type_descriptor(sa.Text())
+
+    def process_bind_param(self, value: list[str] | None, dialect: sa.Dialect) -> Any:
+        """See SQLAlchemy."""
+        return value if dialect.name == "postgresql" else orjson.dumps(value).decode()
+
+
+def each_of(dialect: DialectName, name: str) -> sa.ColumnElement[str]:
+    """A column of the values of a parameter that is a list of ids; its table is `.table`."""
+    given = sa.bindparam(name, type_=Ids())
+    if dialect == "sqlite":
+        return sa.func.json_each(given).table_valued("value", name=f"each_{name}").c.value
+    rows = sa.func.unnest(given).table_valued("value", name=f"each_{name}").render_derived()
+    return rows.c.value
+
+
+def one_of(
+    dialect: DialectName, column: sa.ColumnElement[Any], name: str
+) -> sa.ColumnElement[bool]:
+    """SQL: the column is one of the values of a parameter that is a list of ids."""
+    return column.in_(sa.select(each_of(dialect, name)))
+
+
+def newest_of_each(
+    dialect: DialectName,
+    table: sa.Table,
+    columns: Sequence[str],
+    *,
+    parents: sa.ColumnElement[str],
+    belongs: Callable[[sa.FromClause], sa.ColumnElement[bool]],
+    order: Callable[[sa.FromClause], Sequence[sa.ColumnElement[Any]]],
+    limit: sa.ColumnElement[int],
+) -> sa.Select[Any]:
+    """The first few rows of every parent, by an index, in one statement; in the order within.
+
+    Args:
+        dialect: whose way to say it.
+        table: the rows'; its key is `id`.
+        columns: which to select.
+        parents: the column of parents (see :func:`each_of`).
+        belongs: whether a row belongs to the current parent.
+        order: of a parent's rows.
+        limit: how many of each.
+    """
+    if dialect == "postgresql":
+        inner = table.alias("inner_rows")
+        chosen = (
+            sa.select(*(inner.c[name] for name in columns))
+            .where(belongs(inner))
+            .order_by(*order(inner))
+            .limit(limit)
+            .lateral("chosen")
+        )
+        joined = sa.join(parents.table, chosen, sa.true())
+        return sa.select(*(chosen.c[name] for name in columns)).select_from(joined)
+    inner = table.alias("inner_rows")
+    ids = sa.select(inner.c.id).where(belongs(inner)).order_by(*order(inner)).limit(limit)
+    return (
+        sa.select(*(table.c[name] for name in columns))
+        .select_from(parents.table, table)
+        .where(table.c.id.in_(ids.correlate(parents.table)))
+        .order_by(*order(table))
+    )
+
+
+def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
+    if dialect.name == "sqlite" and isinstance(type_, UTCDateTime):
+        return _moment
+    if dialect.name == "sqlite" and isinstance(type_, sa.JSON):
+        return orjson.loads
+    if isinstance(type_, sa.Float):
+        return None  # both drivers give floats
+    return type_.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text + "+00:00")

@@ -1,0 +1,96 @@
+"""Which columns a document needs: selections of fields become lists of columns for readers.
+
+A field without a resolver needs the column of its name. One with a resolver says what it needs in
+its metadata (`READS`); where one that says nothing is selected, records are read whole.
+"""
+
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import Any
+
+from graphql import GraphQLOutputType, get_named_type
+from sqlmodel import SQLModel
+
+from compiler import BATCH, Selection, selection_of
+from models.base import column_names
+from resolvers.loading import Columns, find_by_ids, load_by_id
+from schema.context import Info
+
+READS = "reads"
+"""Metadata key of a field with a resolver: names of the columns it needs of its parent's record."""
+ALWAYS = frozenset({"id", "workspace_id", "deleted_at"})
+NODES = (("nodes",), ("edges", "node"))
+"""Where the records of a connection are."""
+REMEMBERED = 2_048
+
+
+def columns_of(info: Info, model: type[SQLModel], *paths: tuple[str, ...]) -> Columns:
+    """The columns of a model that a document needs below a field; None for all of them.
+
+    Args:
+        info: of the field's resolver.
+        model: the records' model.
+        paths: where below the field the records are; by default they are its own value.
+    """
+    raw: Any = info._raw_info  # noqa: SLF001  # the only way to the type
+    return _columns(raw.return_type, model, selection_of(raw), paths or ((),))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _columns(
+    return_type: GraphQLOutputType,
+    model: type[SQLModel],
+    selection: Selection,
+    paths: tuple[tuple[str, ...], ...],
+) -> Columns:
+    needed = set(ALWAYS)
+    for path in paths:
+        named: Any = get_named_type(return_type)
+        for step in path:
+            named = get_named_type(named.fields[step].type)
+        definition = named.extensions["strawberry-definition"]
+        if definition.is_interface:
+            return None
+        reads = _reads(definition.origin, model)
+        for name in selection.below(*path):
+            columns = reads[name]
+            if columns is None:
+                return None
+            needed.update(columns)
+    return tuple(name for name in column_names(model) if name in needed)
+
+
+@cache
+def _reads(type_: Any, model: type[SQLModel]) -> dict[str, Iterable[str] | None]:
+    own = set(column_names(model))
+    reads: dict[str, Iterable[str] | None] = {}
+    for field in type_.__strawberry_definition__.fields:
+        name = field.python_name
+        is_column = field.base_resolver is None and name in own
+        reads[name] = (name,) if is_column else field.metadata.get(READS)
+    return reads
+
+
+def reads(*columns: str, **metadata: Any) -> dict[str, Any]:
+    """Metadata of a field whose resolver needs no more than some columns of its parent."""
+    return {READS: columns, **metadata}
+
+
+def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
+    """Metadata of a field that leads to a record by an id of its parent; see :func:`follow`.
+
+    Args:
+        model: the record's model.
+        attribute: of the parent: the id, or None.
+    """
+
+    async def batch(parents: list[Any], info: Info) -> list[Any]:
+        ids = [getattr(parent, attribute) for parent in parents]
+        return await find_by_ids(info.context, model, ids, columns_of(info, model))
+
+    return {READS: (attribute,), BATCH: batch}
+
+
+async def follow(info: Info, model: type[SQLModel], entity_id: str | None) -> Any:
+    """The record a link leads to, batched with its siblings'; None where it leads nowhere."""
+    return await load_by_id(info.context, model, entity_id, columns_of(info, model))
