@@ -41,7 +41,8 @@ class Payload:
     def json(self) -> bytes:
         """The result as JSON, made once."""
         if self._json is None:
-            self._json = to_json({"data": self.data})
+            # A copy: what orjson returns may hold far more memory than its text needs.
+            self._json = bytes(bytearray(to_json({"data": self.data})))
         return self._json
 
 
