@@ -47,7 +47,7 @@ class TaskWorktrees:
             if await asyncio.to_thread(os.path.lexists, path):
                 return Removal(removed=False, reason=str(error))
             await git.prune_worktrees(repository)
-            return await self._end_branch(repository, unwanted, unwanted.branch, removed=False)
+            return await self._end_branch(repository, unwanted, unwanted.branch, removed=True)
         setup = self.setup.and_then(unwanted.setup)
         if not unwanted.force and await git.has_changes(worktree, leave_out=setup.covers):
             return Removal(removed=False, reason="it has changes that are not committed")

@@ -24,6 +24,7 @@ from runner.configuration import ExecutorSettings, RunnerSettings
 from runner.executors.native import Permissions
 from runner.forge import GitHubForge
 from runner.forge_transports import ApiTransport, GhTransport, Transport
+from runner.git import Identity
 from runner.probe import Prober
 from runner.prompts import PromptMaker
 from runner.task_worktrees import TaskWorktrees
@@ -34,7 +35,7 @@ from server.metrics import Metrics
 from server.outbound import OutboundHttp
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
-from server.setting_values import ExecutorCommand
+from server.setting_values import ExecutorCommand, parse_author
 from server.settings import Settings
 from subscriptions.backends import backend_from_url
 from subscriptions.hub import Hub
@@ -144,6 +145,7 @@ def make_runner_settings(settings: Settings) -> RunnerSettings:
         orphan_after=settings.run_orphan_after,
         answer_limit=settings.run_answer_limit,
         allow_local_clones=settings.allow_local_repositories,
+        author=make_author(settings),
         setup=WorktreeSetup(settings.worktree_copy, settings.worktree_commands),
         setup_limit=settings.worktree_command_limit,
         prompts=PromptMaker(settings.prompt_templates and settings.prompt_templates.absolute()),
@@ -157,9 +159,15 @@ def webhook_formats() -> Mapping[str, WebhookFormat]:
     return {Dialect.VIBAN: VibanWebhooks()}
 
 
+def make_author(settings: Settings) -> Identity:
+    """Who the server commits and merges as."""
+    return Identity(*parse_author(settings.commit_author))
+
+
 def make_git(settings: Settings) -> BoardGit:
     """Git as operations see it."""
     return BoardGit(
+        make_author(settings),
         repositories_root=settings.data_dir.absolute() / "repositories",
         allow_local=settings.allow_local_repositories,
     )

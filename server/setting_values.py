@@ -33,6 +33,7 @@ _UNIT_SECONDS = {
 _SIZE = re.compile(r"(?P<number>\d+)\s*(?P<unit>[KMG]i?B?|B)?", re.ASCII | re.IGNORECASE)
 _SIZE_BYTES = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _FERNET_KEY_BYTES = 32
+_AUTHOR = re.compile(r"(?P<name>[^<>\x00-\x1f\x7f]*[^<>\s\x00-\x1f\x7f])\s*<(?P<address>[^<>\s]+)>")
 _PLAIN_SQLITE = "sqlite"
 _SQLITE_DRIVER = "sqlite+aiosqlite"
 _POSTGRESQL_DRIVER = "postgresql+asyncpg"
@@ -183,6 +184,14 @@ def check_secret_key(text: str) -> str:
     if len(raw) != _FERNET_KEY_BYTES:
         raise ValueError("must be keys of 32 bytes in URL-safe base64 (44 characters each)")
     return text
+
+
+def parse_author(text: str) -> tuple[str, str]:
+    """Name and address out of ``Name <address>``."""
+    match = _AUTHOR.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be a name and an address: Name <name@example.org>")
+    return match["name"].strip(), match["address"]
 
 
 def check_copied(text: str) -> str:

@@ -244,6 +244,12 @@ class Settings(BaseSettings):
         "Folder whose files plan.md.j2, implement.md.j2, check.md.j2, work.md.j2, resume.md.j2 "
         "and refine.md.j2 stand in for the built-in prompts of the same name.",
     )
+    commit_author: str = _setting(
+        "Dragoman <dragoman@localhost>",
+        "runs",
+        "Author and committer of what the server commits and merges, as Name <address>.",
+        max_length=400,
+    )
     worktree_copy: TextList = _setting(
         (),
         "runs",
@@ -371,6 +377,12 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else _expanded(value)
+
+    @field_validator("commit_author")
+    @classmethod
+    def _check_author(cls, value: str) -> str:
+        values.parse_author(value)
+        return value
 
     @field_validator("worktree_copy")
     @classmethod

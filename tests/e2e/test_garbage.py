@@ -1,6 +1,7 @@
 """Cleaning up worktrees, deleting tasks with all they made, and ``dragoman gc`` beside a server."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,16 @@ async def test_cleaning_up_loses_nothing_and_says_what_was_kept(board: Board) ->
     assert await clean(board, onlyMerged=False) == {}
 
 
+async def test_a_worktree_that_is_gone_already_is_forgotten(board: Board) -> None:
+    task = await reviewed(board, "a")
+    told = (await clean(board))[task["id"]]
+    shutil.rmtree(told["path"])
+    told = (await clean(board, onlyMerged=False, keepBranch=True))[task["id"]]
+    assert (told["removed"], told["branchDeleted"], told["reason"]) == (True, False, None)
+    assert await clean(board) == {}
+    assert task["branch"] in branches(board)
+
+
 async def test_what_a_run_uses_is_kept_whatever_is_asked(board: Board, tmp_path: Path) -> None:
     go = tmp_path / "go"
     task, run = await board.run_script("print here", f"await {go}")
@@ -174,3 +185,17 @@ async def test_gc_beside_a_running_server(
 
 async def gc(server: RunningServer, *options: str) -> str:
     return (await asyncio.to_thread(server.command, "gc", *options)).stdout
+
+
+async def test_a_server_may_clean_up_by_itself(tmp_path: Path) -> None:
+    with a_server(tmp_path / "server", gc_interval="200ms") as running:
+        async with HttpClient(running.url, running.token) as client:
+            board, _ = await create_board(client, make_repository(tmp_path / "project"))
+            open_, done = await reviewed(board, "open"), await approved(board, "done")
+            root = running.data_dir / "data" / "worktrees" / board.id
+            async with asyncio.timeout(20):
+                while done["branch"] in branches(board):
+                    await asyncio.sleep(0.05)
+            assert branches(board) == {"main", open_["branch"]}
+            [left] = root.iterdir()
+            assert left.name.startswith(f"task-{open_['number']}-")

@@ -21,6 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with a_server(
         tmp_path_factory.mktemp("server"),
         worktree_copy=".env,local",
+        commit_author="Board Bot <bot@example.org>",
         worktree_commands=json.dumps([COMMAND]),
     ) as running:
         yield running
@@ -70,6 +71,8 @@ async def test_a_worktree_is_prepared_once_and_copied_files_are_never_committed(
     assert "$ cp local/a.txt b.txt" in said
     files = git(project, "ls-tree", "-r", "--name-only", after["branch"]).split()
     assert files == ["README.md", "b.txt", "c.txt", "setup.txt"]
+    author = git(project, "log", "-1", "--format=%an <%ae> %cn", after["branch"])
+    assert author == "Board Bot <bot@example.org> Board Bot"
     await board.change("rejectTask", task)
     await board.start_run(task)
     await board.until_task(task, "REVIEW")

@@ -260,3 +260,33 @@ def test_what_contradicts_itself_in_an_executor_is_refused(
     with pytest.raises(SettingsError) as refusal:
         load_settings()
     assert expected in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("DRAGOMAN_COMMIT_AUTHOR", "only a name", "Name <name@example.org>"),
+        ("DRAGOMAN_COMMIT_AUTHOR", "<a@b>", "Name <name@example.org>"),
+        ("DRAGOMAN_WORKTREE_COMMANDS", '["npm ci"]', "JSON array of JSON arrays"),
+        ("DRAGOMAN_WORKTREE_COMMANDS", "[[]]", "JSON array of JSON arrays"),
+        ("DRAGOMAN_WORKTREE_COMMANDS", "npm ci", "JSON array of JSON arrays"),
+        ("DRAGOMAN_WORKTREE_COPY", "../secret", "below the checkout"),
+        ("DRAGOMAN_WORKTREE_COPY", ".env,/etc/passwd", "below the checkout"),
+        ("DRAGOMAN_GITHUB_API_URL", "github.com", "must be an address"),
+        ("DRAGOMAN_MERGE_METHOD", "octopus", "'merge', 'squash' or 'rebase'"),
+    ],
+)
+def test_settings_of_git_are_checked(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    [problem] = problems(monkeypatch, **{variable: value})
+    assert problem.startswith(variable)
+    assert told in problem
+
+
+def test_the_forge_s_host_follows_from_its_api() -> None:
+    from server.services import make_forge
+
+    assert make_forge(load_settings()).host == "github.com"
+    own = load_settings(github_api_url="https://git.example.org:8443/api/v3/")
+    assert make_forge(own).host == "git.example.org:8443"
