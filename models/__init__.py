@@ -2,6 +2,7 @@
 
 from models.agent import Agent, AgentProgress
 from models.base import Record, metadata, new_id, new_public_id, table_of, utcnow
+from models.device import Device, Notification, Presence
 from models.event import SITE_STREAM, Event, EventStream, IdempotencyRecord
 from models.run import Run, RunInput, RunOutput
 from models.story import Sprint, Story
@@ -18,12 +19,15 @@ __all__ = [
     "ApiKey",
     "Counter",
     "Delivery",
+    "Device",
     "Event",
     "EventStream",
     "GitCredential",
     "IdempotencyRecord",
     "LoginThrottle",
     "Membership",
+    "Notification",
+    "Presence",
     "QueueStatistic",
     "Record",
     "Repository",

@@ -267,6 +267,14 @@ class ExecutionMode(StrEnum):
     BYOK = "BYOK"
 
 
+class DevicePlatform(StrEnum):
+    """Whose push service a device listens to."""
+
+    IOS = "IOS"
+    ANDROID = "ANDROID"
+    WEB = "WEB"
+
+
 class DeliveryStatus(StrEnum):
     """Where a webhook delivery stands."""
 

@@ -34,6 +34,7 @@ from resolvers.ports import (
     Forge,
     Git,
     Limits,
+    Notifier,
     Outbound,
     Passwords,
     SecretBox,
@@ -70,6 +71,8 @@ class Services:
     probe: ExecutorProbe | None = None
     forge: Forge | None = None
     worktrees: Worktrees | None = None
+    notifier: Notifier | None = None
+    """None where the operator has set no target: nothing is sent."""
     outbound: Outbound = field(default_factory=AnywhereButNobody)
     webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
     """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""

@@ -26,6 +26,8 @@ NEVER_IN_SNAPSHOTS = frozenset(
         "api_key_encrypted",
         "secret_encrypted",
         "secrets_encrypted",
+        "token_encrypted",
+        "token_hash",
         "process",
         "prompt",
         "system_prompt",

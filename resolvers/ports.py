@@ -279,6 +279,20 @@ class Outbound(Protocol):
         """One POST without redirects, within so many seconds in all. Never raises."""
 
 
+class SendNotification(Protocol):
+    """One attempt to hand a notification to the operator's target."""
+
+    async def __call__(self, body: bytes, /) -> OutboundAnswer:
+        """POST the JSON body. Never raises."""
+
+
+class Notifier(Protocol):
+    """The part of the server that sends notifications. Never blocks."""
+
+    def wake(self) -> None:
+        """A notification waits."""
+
+
 class AnywhereButNobody:
     """The outside of a program that makes no requests: nothing is refused, nothing is sent."""
 

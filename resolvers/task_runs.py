@@ -12,6 +12,7 @@ from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidError, LimitExceededError
+from resolvers.notifications import decide_notifications
 
 RUN = table_of(Run).c
 QUEUE_RANK = {QueueClass.HIGH: 0, QueueClass.NORMAL: 1, QueueClass.LOW: 2}
@@ -198,6 +199,7 @@ async def change_run(
     if after.status != run.status:
         extra["from_status"] = run.status
     ctx.emit(event, after, workspace_id=run.workspace_id, **extra)
+    await decide_notifications(ctx, run, after)
     if after.status in RUN_FINAL or after.status == RunStatus.PAUSED:
         ctx.after_commit(lambda: ctx.services.wakeups.run_output(run.id))
     return after

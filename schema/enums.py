@@ -38,6 +38,7 @@ strawberry.enum(enums.StoryStatus, description="Where a story stands.")
 strawberry.enum(enums.SprintStatus, description="Steps of a sprint, in order.")
 strawberry.enum(enums.AgentStatus, description="What an agent is doing.")
 strawberry.enum(enums.DeliveryStatus, description="Where a webhook delivery stands.")
+strawberry.enum(enums.DevicePlatform, description="Whose push service a device listens to.")
 strawberry.enum(enums.ExecutionMode, description="Where an agent's model credential comes from.")
 strawberry.enum(
     enums.Permission, description="What somebody may do, in a workspace or on the site."

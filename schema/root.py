@@ -21,6 +21,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
+from schema.device import DeviceMutation, DeviceQuery
 from schema.event import Event
 from schema.git_mutations import GitMutation, GitQuery
 from schema.lookup import ExecutorInfo, SearchResult, executor_infos, find_node, search_everything
@@ -51,6 +52,7 @@ class Query(
     SprintQuery,
     AgentQuery,
     WebhookQuery,
+    DeviceQuery,
     GitQuery,
     QueueQuery,
     CommandQuery,
@@ -134,6 +136,7 @@ class Mutation(
     AgentMutation,
     BulkMutation,
     WebhookMutation,
+    DeviceMutation,
     QueueMutation,
     CommandMutation,
 ):

@@ -72,6 +72,7 @@ def create_app(settings: Settings) -> Starlette:
                     server.services,
                     server.dispatcher,
                     server.deliverer,
+                    notifier=server.notifier,
                     event_retention=settings.event_retention,
                     collect=collector(server),
                     observe=None if settings.metrics_port == 0 else observer(server, metrics),

@@ -29,6 +29,7 @@ CONNECT_SECONDS: Final = 5.0
 RESOLVE_SECONDS: Final = 5.0
 ADDRESSES_TRIED: Final = 4
 RESOLVERS_AT_ONCE: Final = 8
+NOTIFIER_SECONDS: Final = 10.0
 PORTS: Final = {"http": 80, "https": 443}
 
 # Spelled out: `is_global` of the ipaddress module changes between patch releases of Python.
@@ -240,6 +241,32 @@ class OutboundHttp:
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
         return self._made
+
+
+class NotificationTarget:
+    """The operator's notifier: an address that may be anywhere in their network.
+
+    Args:
+        url: where to POST.
+        token: for ``Authorization: Bearer``; None for none.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._http = OutboundHttp(allow_local=True)
+        self._url = url
+        self._headers = {"Content-Type": "application/json", "User-Agent": "Dragoman"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    async def __call__(self, body: bytes, /) -> OutboundAnswer:
+        """One attempt, within 10 seconds."""
+        return await self._http.post(
+            self._url, headers=self._headers, body=body, seconds=NOTIFIER_SECONDS
+        )
+
+    async def aclose(self) -> None:
+        """End what is open."""
+        await self._http.aclose()
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -32,7 +32,7 @@ from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
 from server.limits.late_rates import LateRates
 from server.metrics import Metrics
-from server.outbound import OutboundHttp
+from server.outbound import NotificationTarget, OutboundHttp
 from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
 from server.setting_values import ExecutorCommand, parse_author
@@ -42,6 +42,7 @@ from subscriptions.hub import Hub
 from subscriptions.log import DatabaseLog
 from subscriptions.wakeups import WakeUps
 from workers.dispatch import RunDispatcher
+from workers.notifier import NotificationSender
 from workers.webhooks import WebhookDeliverer
 
 
@@ -57,6 +58,7 @@ class Server:
     dispatcher: RunDispatcher
     deliverer: WebhookDeliverer
     rates: LateRates
+    notifier: NotificationSender | None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_ready: bool = False
 
@@ -195,6 +197,15 @@ def make_forge(settings: Settings) -> GitHubForge:
     return GitHubForge(transport, host, settings.merge_method)
 
 
+def notification_target(settings: Settings) -> NotificationTarget | None:
+    """The operator's notifier, if one is set."""
+    if settings.notifier_url is None:
+        return None
+    token = settings.notifier_token
+    secret = None if token is None else token.get_secret_value()
+    return NotificationTarget(settings.notifier_url, secret)
+
+
 class _NobodyWaits:
     """Wake-ups and dispatch of the command line, which lives beside a running server.
 
@@ -271,6 +282,10 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         dispatcher = RunDispatcher(make_runner_settings(settings), sole=settings.uses_sqlite)
         outbound = OutboundHttp(allow_local=settings.webhook_allow_loopback)
         stack.push_async_callback(outbound.aclose)
+        notifier = None
+        if (target := notification_target(settings)) is not None:
+            stack.push_async_callback(target.aclose)
+            notifier = NotificationSender(target)
         services = Services(
             database=database,
             wakeups=wakeups,
@@ -284,6 +299,7 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             limits=make_limits(settings),
             trust=make_trust(settings),
             probe=Prober(dispatcher.settings.executors),
+            notifier=notifier,
             outbound=outbound,
             webhook_formats=webhook_formats(),
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -297,4 +313,5 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         stack.push_async_callback(wakeups.stop)
         rates = LateRates(settings)
         stack.push_async_callback(rates.aclose)
-        yield Server(settings, services, hub, wakeups, authenticator, dispatcher, deliverer, rates)
+        workers = (dispatcher, deliverer, rates, notifier)
+        yield Server(settings, services, hub, wakeups, authenticator, *workers)

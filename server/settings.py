@@ -133,6 +133,16 @@ class Settings(BaseSettings):
     introspection: bool = _setting(True, "trust", "Whether clients may ask for the GraphQL schema.")
     graphiql: bool = _setting(True, "trust", "Whether the query editor is served at /graphiql.")
 
+    notifier_url: str | None = _setting(
+        None,
+        "trust",
+        "Your own service that gets notifications about runs for the devices of users, such as "
+        "http://127.0.0.1:9000/push; it may be on this machine. Default: none.",
+    )
+    notifier_token: SecretStr | None = _setting(
+        None, "trust", "Sent to the notifier as Authorization: Bearer."
+    )
+
     # Limits of requests
     max_body_bytes: Size = _setting(_MIB, "limits", "Longest request body, bytes.", ge=1024)
     max_document_bytes: Size = _setting(
@@ -414,7 +424,7 @@ class Settings(BaseSettings):
     def _check_rates(cls, value: SecretStr) -> SecretStr:
         return SecretStr(values.normalise_rate_limit_url(value.get_secret_value()))
 
-    @field_validator("public_url")
+    @field_validator("public_url", "notifier_url")
     @classmethod
     def _check_public(cls, value: str | None) -> str | None:
         return None if value is None else values.normalise_web_url(value)

@@ -10,12 +10,14 @@ import structlog
 from resolvers.agent_reports import purge_agent_progress
 from resolvers.agent_stalls import sweep_stalled_agents
 from resolvers.context import Context, Services
+from resolvers.devices import drop_ended_presences
 from resolvers.errors import UnavailableError
 from resolvers.idempotency import drop_expired_requests
 from resolvers.principal import SYSTEM
 from resolvers.retention import prune_events, prune_queue_statistics
 from resolvers.webhook_history import drop_old_deliveries
 from workers.dispatch import RunDispatcher
+from workers.notifier import NotificationSender
 from workers.webhooks import WebhookDeliverer
 
 log = structlog.get_logger("dragoman.workers")
@@ -31,6 +33,7 @@ async def supervised_workers(
     dispatcher: RunDispatcher,
     deliverer: WebhookDeliverer,
     *,
+    notifier: NotificationSender | None = None,
     event_retention: float = 0.0,
     collect: Callable[[], Awaitable[None]] | None = None,
     observe: Callable[[], Awaitable[None]] | None = None,
@@ -49,6 +52,8 @@ async def supervised_workers(
     }
     if collect is not None:
         workers["collect"] = collect
+    if notifier is not None:
+        workers["notifier"] = lambda: notifier.run_for_ever(services)
     if observe is not None:
         workers["observe"] = observe
     tasks = [
@@ -87,6 +92,7 @@ async def _sweep_for_ever(services: Services, event_retention: float) -> None:
         await purge_agent_progress(system)
         await drop_expired_requests(system)
         await drop_old_deliveries(system)
+        await drop_ended_presences(system)
         await prune_queue_statistics(system)
         if event_retention:
             await prune_events(system, older_than=timedelta(seconds=event_retention))

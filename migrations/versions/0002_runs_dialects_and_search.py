@@ -22,9 +22,12 @@ def upgrade() -> None:
     _fill_totals()
     _git()
     _orders_and_search()
+    _devices()
 
 
 def downgrade() -> None:
+    for table in ("notification", "presence", "device"):
+        op.drop_table(table)
     _no_orders_and_search()
     _no_git()
     _drop_queues_and_budgets()
@@ -348,3 +351,55 @@ def _no_orders_and_search() -> None:
         op.execute("DROP TABLE IF EXISTS task_text")
     op.drop_index("ix_task_priority", "task")
     op.drop_index("ix_task_title", "task")
+# --- devices, presence, notifications ---
+
+
+def _devices() -> None:
+    op.create_table(
+        "device",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.Column("platform", sa.String(length=10), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("token_encrypted", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("last_seen_at", TIME, nullable=False),
+        _refers("device", "user_id", "user_account"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device")),
+        sa.UniqueConstraint("user_id", "token_hash", name=op.f("uq_device_user_id_token_hash")),
+    )
+    op.create_table(
+        "presence",
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("device_id", sa.String(length=36), nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        _refers("presence", "task_id", "task"),
+        _refers("presence", "device_id", "device"),
+        sa.PrimaryKeyConstraint("task_id", "device_id", name=op.f("pk_presence")),
+    )
+    op.create_index("ix_presence_device_id", "presence", ["device_id"])
+    op.create_index("ix_presence_expires", "presence", ["expires_at"])
+    op.create_table(
+        "notification",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("user_id", sa.String(length=36), nullable=False),
+        sa.Column("type", sa.String(length=40), nullable=False),
+        sa.Column("payload", JSON, nullable=False),
+        sa.Column("attempt_count", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", TIME, nullable=False),
+        sa.Column("lease_token", sa.Integer(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        _refers("notification", "workspace_id", "workspace"),
+        _refers("notification", "user_id", "user_account"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notification")),
+    )
+    op.create_index("ix_notification_due", "notification", ["next_attempt_at"])
+    op.create_index("ix_notification_user_id", "notification", ["user_id"])
+    op.create_index("ix_notification_workspace_id", "notification", ["workspace_id"])
+
+
+def _refers(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(
+        [column], [f"{to}.id"], name=op.f(f"fk_{table}_{column}"), ondelete="CASCADE"
+    )

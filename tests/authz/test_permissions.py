@@ -10,6 +10,8 @@
 ``site <permission>``    that permission on the whole site, with a key that is bound to no workspace
 ``own <permission>``     a user's key whose scopes hold it
 ``user <permission>``    to see the user, to administer the site, and a key whose scopes hold it
+``device``               to be the site owner (whose device it is) and to see the workspace, with
+                         a key that may write
 ``holder <permission>``  the same, but who may not act for the user does not learn of the thing
 
 ``hidden`` is the answer to those who do not see the workspace; ``exceptions`` name callers.
@@ -111,6 +113,10 @@ def expected(row: Row, caller: Caller) -> str:
         return row.exceptions[caller.name]
     if row.needs in {"nobody", "any"}:
         return "ok"
+    if row.needs == "device":
+        if "write" not in key_holds(caller):
+            return "FORBIDDEN"
+        return "ok" if caller.owner and sees(caller) else "NOT_FOUND"
     where, _, permission = row.needs.rpartition(" ")
     if where in {"any", "site", "own"}:
         return anywhere(where, permission, caller)

@@ -42,7 +42,7 @@ NULLABLE_ROOTS = {
 
 WITHOUT_CURSOR = {"LogInPayload": "nobody is logged in yet who could read a log"}
 CURSOR_FOR_FEW = {
-    "UserPayload", "TokenPayload", "CreateTokenPayload",
+    "UserPayload", "TokenPayload", "DevicePayload", "UnregisterDevicePayload", "CreateTokenPayload",
 }  # fmt: skip
 """Payloads of changes that stand in the site's log, which only its admins read."""
 
@@ -56,6 +56,7 @@ BOUNDED_BY: dict[str, str] = {
     "CommandVerdict.alternatives": "a few for each issue",
     "CommandVerdict.argv": "100 words of a line, and a rule's own",
     "CommandVerdict.issues": "the kinds of issues of a line",
+    "Query.devices": "20 devices of a user",
     "Diff.files": "1,000 files, then truncated",
     "OutputPage.entries": "first of Run.output",
     "Query.gitAccess": "20 hosts with a credential",

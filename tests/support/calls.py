@@ -9,6 +9,7 @@ from typing import Any
 
 from models.enums import Role, TaskStatus
 from resolvers import members
+from resolvers.devices import register_device
 from tests.support.tenants import PASSWORD, Tenant
 
 Variables = dict[str, Any]
@@ -134,6 +135,11 @@ async def _create_webhook(tenant: Tenant) -> Variables:
     await tenant.webhook()  # of many, old ones make room
     wanted = {"url": "https://9.9.9.9/hook", "eventTypes": ["task.created"]}
     return {"input": {"workspaceId": tenant.id, **wanted, "description": tenant.text()}}
+
+
+async def _watch(tenant: Tenant) -> Variables:
+    device = await register_device(tenant.owner, token=tenant.word("device"), platform="IOS")
+    return {"taskId": tenant.ids["task"], "deviceId": device.id, "ttlSeconds": 60}
 
 
 async def _redeliver(tenant: Tenant) -> Variables:
@@ -305,6 +311,11 @@ CALLS: dict[str, Call] = {
     ),
     "Mutation.removeContextEntries": _remove_context,
     "Mutation.bulkUpdateTasks": _bulk,
+    "Query.devices": _constant(lambda _: {}),
+    "Mutation.registerDevice": _input(lambda t: {"token": t.word("device"), "platform": "WEB"}),
+    "Mutation.unregisterDevice": _constant(lambda _: {"token": "nobody has this one"}),
+    "Mutation.watchTask": _watch,
+    "Mutation.unwatchTask": _watch,
     "Query.webhook": _known("webhook"),
     "Query.webhooks": _constant(lambda t: {"workspaceId": t.id}),
     "Mutation.createWebhook": _create_webhook,
