@@ -6,8 +6,11 @@ only MCP servers of the command line are started. That also drops the project's 
 therefore handed over as text.
 """
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from runner.executors.base import (
@@ -33,10 +36,21 @@ from runner.executors.reading import (
     plan,
     shown,
     tool_call,
+    tool_kind,
+    tool_title,
     usage,
 )
+from runner.folder import ORDERS_FILE
 
 INSTRUCTIONS_FILE = "CLAUDE.md"
+CLIENT = Path(__file__).resolve().parents[1] / "beside" / "claude_client.py"
+CONFIGURATION_FILE = "claude.json"
+_ASKING = ("--input-format=stream-json", "--permission-prompt-tool=stdio")
+_OPTIONS = [
+    {"id": "allow_once", "name": "Allow", "kind": "allow_once"},
+    {"id": "allow_always", "name": "Allow from now on", "kind": "allow_always"},
+    {"id": "reject_once", "name": "Reject", "kind": "reject_once"},
+]
 _ROOT_SWITCH = "IS_SANDBOX"
 _FREE = "bypassPermissions"
 _ENVIRONMENT = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
@@ -49,6 +63,7 @@ class ClaudeCodeExecutor(NativeExecutor):
 
     default_program: ClassVar[str] = "claude"
     install_hint: ClassVar[str] = "npm install -g @anthropic-ai/claude-code"
+    can_ask: ClassVar[bool] = True
     credentials: ClassVar[Credentials] = Credentials(
         variables=(
             "ANTHROPIC_API_KEY",
@@ -95,10 +110,12 @@ class ClaudeCodeExecutor(NativeExecutor):
                 f'or set "env": {{"{_ROOT_SWITCH}": "1"}} for {self.name}, which tells it that '
                 "this machine is a sandbox"
             )
+        asks = self.settings.permissions is Permissions.ASK and not spec.read_only
         files = {} if spec.instructions is None else {INSTRUCTIONS_FILE: spec.instructions}
-        return self.launch(
+        launch = self.launch(
             spec,
             "-p",
+            *(_ASKING if asks else ()),
             "--output-format=stream-json",
             "--verbose",
             f"--permission-mode={self._mode(spec)}",
@@ -110,6 +127,17 @@ class ClaudeCodeExecutor(NativeExecutor):
             *self.settings.args,
             env=_ENVIRONMENT,
             files=files,
+        )
+        return self._with_client(launch, spec) if asks else launch
+
+    def _with_client(self, launch: Launch, spec: RunSpec) -> Launch:
+        """Our client in claude's place, which keeps its input open for answers and messages."""
+        configuration = {"argv": launch.argv, "orders": str(spec.files / ORDERS_FILE)}
+        return replace(
+            launch,
+            argv=(sys.executable, "-I", str(CLIENT), str(spec.files / CONFIGURATION_FILE)),
+            files={**launch.files, CONFIGURATION_FILE: json.dumps(configuration)},
+            interactive=True,
         )
 
     def _mode(self, spec: RunSpec) -> str:
@@ -130,7 +158,42 @@ class ClaudeCodeExecutor(NativeExecutor):
                 return Parsed(_answered(value))
             case "result":
                 return _result(value)
-        return NOTHING
+            case "told_message":
+                told = event("message", role="user", text=value.get("text"))
+                return Parsed(told, Facts(verdict=Verdict.OPEN))
+        return Parsed(_asked(value))
+
+
+def _asked(value: dict[str, Any]) -> Events:
+    """A question, and what our own client tells of answers and messages."""
+    match value.get("type"):
+        case "control_request":
+            return _question(value)
+        case "told_answer":
+            return event("answer", id=value.get("question"), option=value.get("option"))
+        case "told_heard":
+            return event("log", text="A message waits for the end of this turn")
+        case "told_late":
+            text = f"This came too late: {find_text(value, 'text')}"
+            return event("warning", code="undelivered", text=text)
+    return ()
+
+
+def _question(value: dict[str, Any]) -> Events:
+    request = find_object(value, "request")
+    tool = find_text(request, "tool_name")
+    if request.get("subtype") != "can_use_tool" or tool is None:
+        return ()
+    about = tool_title(request.get("input"))
+    always = bool(request.get("permission_suggestions"))
+    return event(
+        "question",
+        id=value.get("request_id"),
+        text=f"{tool}: {about}" if about else tool,
+        kind=tool_kind(tool),
+        input=request.get("input"),
+        options=[option for option in _OPTIONS if always or option["kind"] != "allow_always"],
+    )
 
 
 def _session(spec: RunSpec) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner.beside.acp_policy import Policy
 from runner.configuration import ExecutorSettings
 from runner.environment import build_environment
 from runner.executors.base import ExecutorSettingsError, LaunchRefusedError, RunSpec
@@ -312,3 +313,42 @@ def test_repositories_that_would_configure_an_agent_are_refused_over_acp_too() -
     for name, entry in (("CLAUDE_CODE", ".mcp.json"), ("OPENCODE", "opencode.json")):
         with pytest.raises(LaunchRefusedError, match=entry):
             acp(name, replace(SPEC, entries=frozenset({entry})))
+
+
+def test_claude_asks_through_a_client_of_ours() -> None:
+    made = launch("CLAUDE_CODE", permissions=Permissions.ASK)
+    assert made.argv[1] == "-I"
+    assert made.interactive
+    argv = json.loads(made.files["claude.json"])["argv"]
+    assert argv[:2] == ["claude", "-p"]
+    assert {"--input-format=stream-json", "--permission-prompt-tool=stdio"} <= set(argv)
+    # Who only answers has nothing to ask.
+    assert not launch(
+        "CLAUDE_CODE", replace(SPEC, read_only=True), permissions=Permissions.ASK
+    ).interactive
+
+
+@pytest.mark.parametrize(
+    ("mode", "call", "decision"),
+    [
+        ("full", {"kind": "execute"}, True),
+        ("edits", {"kind": "execute"}, False),
+        ("ask", {"kind": "execute"}, None),
+        ("ask", {"kind": "edit", "locations": [{"path": "a/b"}]}, True),
+        ("edits", {"kind": "edit", "locations": [{"path": "../b"}]}, False),
+        ("edits", {"kind": "edit", "locations": [{"path": "a"}, {"path": "/etc/passwd"}]}, False),
+        ("edits", {"kind": "edit", "locations": [{"path": "out/x"}]}, False),
+        ("edits", {"kind": "edit", "content": [{"type": "diff", "path": 7}]}, False),
+        ("edits", {"kind": "edit"}, False),
+        ("edits", {"kind": "think"}, True),
+        ("read", {"kind": "read", "locations": [{"path": "a"}]}, True),
+        ("read", {"kind": "edit", "locations": [{"path": "a"}]}, False),
+    ],
+)
+def test_what_is_permitted_without_asking(
+    mode: str, call: dict[str, Any], decision: object, tmp_path: Path
+) -> None:
+    worktree = tmp_path / "w"
+    worktree.mkdir()
+    (worktree / "out").symlink_to(tmp_path)
+    assert Policy(mode, worktree).decide(call) is decision

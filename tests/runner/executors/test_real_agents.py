@@ -36,6 +36,8 @@ PATIENCE = 60.0
 RUN = """query ($id: ID!) { run(id: $id) { status reason error exitCode sessionId worktreePath
   usage { inputTokens } output(first: 1000) { entries { stream text event } } } }"""
 EXECUTORS = "{ executors { executor isAvailable version credentialConfigured } }"
+QUESTIONS = """query ($id: ID!) { run(id: $id) { questions { id text options { id kind } } } }"""
+ANSWER = "mutation ($id: ID!, $option: ID!) { answerRun(id: $id, option: $option) { cursor } }"
 STOP = "mutation ($id: ID!) { stopRun(id: $id) { run { id } } }"
 
 pytestmark = [pytest.mark.long, pytest.mark.agents]
@@ -94,7 +96,13 @@ def settings(model: StandIn, home: Path, protocol: str) -> dict[str, Any]:
             "env": {"HOME": str(home), "OPENCODE_CONFIG_CONTENT": json.dumps(provider_of_opencode)},
         },
     }
-    return made if protocol == "native" else {n: made[n] | {"protocol": protocol} for n in MORE}
+    if protocol == "acp":
+        return {name: made[name] | {"protocol": protocol} for name in MORE}
+    if protocol == "ask":
+        asking = {"permissions": "ask", "protocol": "acp"}
+        claude = made["CLAUDE_CODE"] | {"permissions": "ask"}
+        return {name: made[name] | asking for name in MORE} | {"CLAUDE_CODE": claude}
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +117,14 @@ def servers(
 ) -> Iterator[dict[str, RunningServer]]:
     with contextlib.ExitStack() as stack:
         running = {}
-        for protocol in ("native", "acp"):
+        for protocol in ("native", "acp", "ask"):
             executors = settings(model, tmp_path_factory.mktemp("home"), protocol)
             running[protocol] = stack.enter_context(
                 a_server(
                     tmp_path_factory.mktemp("server"),
                     executors=json.dumps(executors),
                     max_concurrent_runs="8",
-                    run_stop_grace="5" if protocol == "acp" else "3",
+                    run_stop_grace="3" if protocol == "native" else "5",
                 )
             )
         yield running
@@ -279,21 +287,31 @@ async def test_three_run_at_once(protocol: str, names: tuple[str, ...], board: B
         assert (ended["status"], ended["filesChanged"]) == ("REVIEW", 1), ended
 
 
-@pytest.mark.parametrize(("name", "protocol"), [("GEMINI", "acp"), ("OPENCODE", "acp")])
-async def test_a_message_is_heard_in_the_same_session(
+@pytest.mark.parametrize("protocol", ["ask"])
+@pytest.mark.parametrize("name", ["CLAUDE_CODE", "GEMINI", "OPENCODE"])
+async def test_what_is_asked_for_is_done_when_it_is_allowed_and_messages_are_heard(
     name: str, protocol: str, server: RunningServer, board: Board, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    command = f"until test -e {gate}; do sleep 0.1; done"
+    # claude permits itself touch and the like where it may edit.
+    write = 'python3 -c \'open("asked.txt", "w")\''
+    command = f"{write}; until test -e {gate}; do sleep 0.1; done"
     task = await board.create_task(f"run {command}")
     run = await board.start_run(task, executor=name)
+    await board.until_run(run, "AWAITING_INPUT", "FAILED", within=PATIENCE)
+    [question] = (await board.ask(QUESTIONS, {"id": run["id"]}))["run"]["questions"]
+    assert command in question["text"]
+    assert server.run_processes()
+    [once] = [one["id"] for one in question["options"] if one["kind"] == "allow_once"]
+    await board.ask(ANSWER, {"id": run["id"], "option": once})
     await until_tool_runs(server, str(gate))
     send = "mutation ($id: ID!, $text: String!) { sendRunMessage(id: $id, text: $text) { cursor } }"
     await board.ask(send, {"id": run["id"], "text": "do: write made.txt hello"})
-    await board.until_output(run, '"acp": "heard"')
+    await board.until_output(run, 'heard"')
     gate.touch()
     ended = await board.until_task(task, "REVIEW", "FAILED", within=PATIENCE)
     assert ended["status"] == "REVIEW", ended
+    assert git(board.repository, "show", f"{ended['branch']}:asked.txt") == ""
     assert git(board.repository, "show", f"{ended['branch']}:made.txt") == "hello"
 
 
