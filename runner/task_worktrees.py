@@ -47,7 +47,7 @@ class TaskWorktrees:
             if await asyncio.to_thread(os.path.lexists, path):
                 return Removal(removed=False, reason=str(error))
             await git.prune_worktrees(repository)
-            return await self._end_branch(repository, unwanted, unwanted.branch, removed=True)
+            return await self._end_branch(repository, unwanted, unwanted.branch)
         setup = self.setup.and_then(unwanted.setup)
         if not unwanted.force and await git.has_changes(worktree, leave_out=setup.covers):
             return Removal(removed=False, reason="it has changes that are not committed")
@@ -58,7 +58,7 @@ class TaskWorktrees:
         removed = await git.remove_worktree(repository, root=root, name=unwanted.name)
         if not removed:
             return Removal(removed=False, reason="it could not be removed")
-        return await self._end_branch(repository, unwanted, worktree.branch, removed=True)
+        return await self._end_branch(repository, unwanted, worktree.branch)
 
     def _repository_path(self, place: Place) -> Path:
         if place.local_path is not None:
@@ -70,19 +70,16 @@ class TaskWorktrees:
         repository: git.Repository,
         unwanted: UnwantedWorktree,
         branch: str | None,
-        *,
-        removed: bool,
     ) -> Removal:
         """Delete the task's own branch; commits that are nowhere else stay unless forced."""
         if unwanted.keep_branch or branch is None or branch != unwanted.branch:
-            return Removal(removed=removed)
+            return Removal(removed=True)
         if not unwanted.own_branch:
-            return Removal(
-                removed=removed, reason=f"the branch {branch} was there before and stays"
-            )
+            reason = f"the branch {branch} was not made for the task and stays"
+            return Removal(removed=True, reason=reason)
         if not unwanted.force and not await self._is_merged(repository, unwanted, branch):
-            return Removal(removed=removed, reason=f"the branch {branch} is not merged and stays")
-        return Removal(removed=removed, branch_deleted=await git.delete_branch(repository, branch))
+            return Removal(removed=True, reason=f"the branch {branch} is not merged and stays")
+        return Removal(removed=True, branch_deleted=await git.delete_branch(repository, branch))
 
     async def _is_merged(
         self, repository: git.Repository, unwanted: UnwantedWorktree, branch: str
