@@ -1,6 +1,7 @@
 """Tables, vocabularies, the lifecycle, and the way to the database."""
 
 from models.agent import Agent, AgentProgress
+from models.artifact import Artifact
 from models.base import Record, metadata, new_id, new_public_id, table_of, utcnow
 from models.device import Device, Notification, Presence
 from models.event import SITE_STREAM, Event, EventStream, IdempotencyRecord
@@ -17,6 +18,7 @@ __all__ = [
     "Agent",
     "AgentProgress",
     "ApiKey",
+    "Artifact",
     "Counter",
     "Delivery",
     "Device",

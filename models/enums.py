@@ -275,6 +275,13 @@ class DevicePlatform(StrEnum):
     WEB = "WEB"
 
 
+class ArtifactStatus(StrEnum):
+    """Whether an artifact's bytes are there."""
+
+    PENDING = "PENDING"
+    READY = "READY"
+
+
 class DeliveryStatus(StrEnum):
     """Where a webhook delivery stands."""
 

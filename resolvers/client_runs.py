@@ -16,12 +16,13 @@ from models import Run, RunOutput, Task, table_of
 from models.enums import Executor, Permission, Role, RunKind, RunStatus, TaskStatus
 from models.lifecycle import RUN_FINAL
 from resolvers import validation as check
+from resolvers.artifacts import take_staged_artifacts
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidError, LimitExceededError
 from resolvers.json_schema import violation
 from resolvers.operation import operation
 from resolvers.principal import Principal
-from resolvers.run_queries import get_run, pack_entries
+from resolvers.run_queries import get_run, pack_entries, run_chain
 from resolvers.runs import stop_run
 from resolvers.signed_links import check_link, sign_steady_link
 from resolvers.task_access import get_task
@@ -38,8 +39,6 @@ from resolvers.validation import UNSET, Unset
 from resolvers.workspaces import get_active_workspace
 
 RUN = table_of(Run).c
-CHAIN_LENGTH = 10
-"""How many runs back a resumed run's history is followed."""
 ENVIRONMENTS = ("local", "cloud")
 LOG_ENTRIES_MAX = 1_000
 STAGE_LENGTH = 100
@@ -281,6 +280,7 @@ async def start_client_run(
     prompt: str | None = None,
     state: dict[str, Any] | None = None,
     resume_from_id: str | None = None,
+    artifact_ids: Sequence[str] = (),
 ) -> Run:
     """Make a ``cloud`` run of a task and have the server execute it, if it can.
 
@@ -297,9 +297,11 @@ async def start_client_run(
         prompt: said to the agent instead of the prompt made from the task.
         state: what the client wants to remember.
         resume_from_id: a run of the same task whose session goes on.
+        artifact_ids: files that were staged for the task, which the run takes.
 
     Raises:
         InvalidError: ``resume_from_id`` is not a run of this task.
+        ArtifactMissingError: a file is not there to be taken.
         NotFoundError, ForbiddenError, LimitExceededError (queue full).
     """
     earlier = await _run_of_task(ctx, task_id, resume_from_id) if resume_from_id else None
@@ -316,7 +318,7 @@ async def start_client_run(
         run = await ctx.transaction.update_by_id(
             Run, run.id, resumed_from_id=earlier.id, session_id=earlier.session_id
         )
-    return await hand_over_run(ctx, run_id=run.id, prompt=prompt)
+    return await hand_over_run(ctx, run_id=run.id, prompt=prompt, artifact_ids=artifact_ids)
 
 
 async def _run_of_task(ctx: Context, task_id: str, run_id: str) -> Run:
@@ -334,6 +336,7 @@ async def hand_over_run(
     prompt: str | None = None,
     state: dict[str, Any] | None = None,
     state_remove: Sequence[str] = (),
+    artifact_ids: Sequence[str] = (),
 ) -> Run:
     """Let the server execute a client's run, from its queue, as one of its own.
 
@@ -347,14 +350,17 @@ async def hand_over_run(
         prompt: said to the agent instead of the prompt made from the task.
         state: merged into the run's state, after ``state_remove``.
         state_remove: keys to be removed from it.
+        artifact_ids: files that were staged for the task, which the run takes.
 
     Raises:
+        ArtifactMissingError: a file is not there to be taken.
         ConflictError: the server has it already, and it has not ended.
         NotFoundError, ForbiddenError, InvalidError, LimitExceededError (queue full).
     """
     run = await get_run(ctx, run_id=run_id, permission=Permission.EXECUTE)
     if run.managed and run.status not in RUN_FINAL:
         raise ConflictError("The run is active already", status=RunStatus(run.status))
+    await take_staged_artifacts(ctx, run=run, ids=artifact_ids)
     kept = {k: v for k, v in run.state.items() if k not in state_remove} | (state or {})
     again: dict[str, Any] = {
         "status": RunStatus.QUEUED,
@@ -402,25 +408,6 @@ async def resume_client_run(
     if run.environment == "cloud" and run.status not in RUN_FINAL:
         raise ConflictError("The run is active already", status=RunStatus(run.status))
     return await hand_over_run(ctx, run_id=run_id, state=state, state_remove=state_remove)
-
-
-async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:
-    """A run and those it goes on from, oldest first; at most ten steps back.
-
-    Raises:
-        NotFoundError, ForbiddenError.
-    """
-    run = await get_run(ctx, run_id=run_id)
-    chain = [run]
-    while run.resumed_from_id is not None and len(chain) <= CHAIN_LENGTH:
-        reader = await ctx.reader()
-        found = await reader.find(
-            Run, RUN.id == run.resumed_from_id, RUN.workspace_id == run.workspace_id
-        )
-        if found is None or any(found.id == known.id for known in chain):
-            break
-        chain.append(run := found)
-    return chain[::-1]
 
 
 def sign_run_log(ctx: Context, run: Run) -> str:

@@ -28,12 +28,14 @@ from resolvers.errors import (
 from resolvers.events import PendingEvent, Position, append_events, snapshot
 from resolvers.ports import (
     AnywhereButNobody,
+    Blobs,
     Clock,
     Dispatcher,
     ExecutorProbe,
     Forge,
     Git,
     Limits,
+    NoBlobs,
     Notifier,
     Outbound,
     Passwords,
@@ -76,6 +78,7 @@ class Services:
     outbound: Outbound = field(default_factory=AnywhereButNobody)
     webhook_formats: Mapping[str, WebhookFormat] = field(default_factory=dict)
     """The dialects' ways to deliver webhooks; see ``resolvers.webhook_formats``."""
+    blobs: Blobs = field(default_factory=NoBlobs)
     instance: str = "server"
     on_events: Callable[[int], None] | None = None
     """Told how many events each commit added, for metrics."""

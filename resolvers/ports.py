@@ -1,11 +1,12 @@
 """What operations need from outside the database, as protocols; the server wires the real ones."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from resolvers.command_policy import CommandPolicy
+from resolvers.errors import UnavailableError
 
 
 class WakeUps(Protocol):
@@ -308,6 +309,42 @@ class AnywhereButNobody:
         return OutboundAnswer(None, 0.0, "this program makes no requests")
 
 
+class Blobs(Protocol):
+    """Bytes under paths. All raise UnavailableError when the store does not answer."""
+
+    async def put(self, path: str, data: bytes, /) -> None:
+        """Write or replace a blob."""
+
+    async def size(self, path: str, /) -> int | None:
+        """Its bytes; None when there is none."""
+
+    async def open(self, path: str, /) -> AsyncIterator[bytes] | None:
+        """Its content in chunks; None when there is none."""
+
+    async def delete(self, path: str, /) -> None:
+        """Remove it; nothing happens when there is none."""
+
+
+class NoBlobs:
+    """The blob store of a program that keeps no artifacts: every use is refused."""
+
+    async def put(self, _path: str, _data: bytes) -> None:
+        """Refused."""
+        raise UnavailableError("This program keeps no artifacts", retry_after=None)
+
+    async def size(self, _path: str) -> int | None:
+        """Refused."""
+        raise UnavailableError("This program keeps no artifacts", retry_after=None)
+
+    async def open(self, _path: str) -> AsyncIterator[bytes] | None:
+        """Refused."""
+        raise UnavailableError("This program keeps no artifacts", retry_after=None)
+
+    async def delete(self, _path: str) -> None:
+        """Refused."""
+        raise UnavailableError("This program keeps no artifacts", retry_after=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How large and how many; sizes are characters unless named otherwise."""
@@ -321,6 +358,8 @@ class Limits:
     list_items: int = 100
     json_bytes: int = 65_536
     log_bytes: int = 4 * 1024 * 1024
+    artifact_bytes: int = 30 * 1024 * 1024
+    artifacts_per_task: int = 1_000
     run_log_bytes: int = 512 * 1024 * 1024
     bulk_items: int = 100
     page_size: int = 50

@@ -38,6 +38,8 @@ TASK = table_of(Task).c
 WORKSPACE = table_of(Workspace).c
 OUTPUT = table_of(RunOutput).c
 OUTPUT_PAGE_MAX = 1_000
+CHAIN_LENGTH = 10
+"""How many runs back a resumed run's history is followed."""
 ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
 
 
@@ -127,6 +129,25 @@ async def runs_of_task(
         page=page,
         count=lambda: capped_count(ctx, statement),
     )
+
+
+async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:
+    """A run and those it goes on from, oldest first; at most ten steps back.
+
+    Raises:
+        NotFoundError, ForbiddenError.
+    """
+    run = await get_run(ctx, run_id=run_id)
+    chain = [run]
+    while run.resumed_from_id is not None and len(chain) <= CHAIN_LENGTH:
+        reader = await ctx.reader()
+        found = await reader.find(
+            Run, RUN.id == run.resumed_from_id, RUN.workspace_id == run.workspace_id
+        )
+        if found is None or any(found.id == known.id for known in chain):
+            break
+        chain.append(run := found)
+    return chain[::-1]
 
 
 async def find_run_of_session(ctx: Context, *, session_id: str, besides: Run) -> Run | None:

@@ -57,6 +57,16 @@ def before_body(check: Callable[..., Awaitable[Any]]) -> Callable[[Endpoint], En
     return register
 
 
+def body_limit(max_bytes: int) -> Callable[[Endpoint], Endpoint]:
+    """Declare how long a route's body may be, where that is not the server's limit."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        endpoint.max_body_bytes = max_bytes  # type: ignore[attr-defined]  # read by DialectRoute
+        return endpoint
+
+    return register
+
+
 class DialectRoute(APIRoute):
     """A route whose function takes the call, the path's arguments, a query model, a body model.
 
@@ -69,6 +79,7 @@ class DialectRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.is_open = (self.openapi_extra or {}).get("security") == []
         self._check = getattr(endpoint, "check_before_body", None)
+        self._max_body_bytes: int | None = getattr(endpoint, "max_body_bytes", None)
         self._query: tuple[str, type[BaseModel]] | None = None
         self._body: tuple[str, type[BaseModel]] | None = None
         for name, hint in get_type_hints(endpoint, include_extras=True).items():
@@ -116,7 +127,7 @@ class DialectRoute(APIRoute):
         """The body's bytes, empty where the route takes none; None when the client has gone."""
         if self._body is None:
             return b""
-        limit = language.max_body_bytes or call.house.max_body_bytes
+        limit = self._max_body_bytes or language.max_body_bytes or call.house.max_body_bytes
         raw = await call.house.read_body(call.scope, call.receive, max_bytes=limit)
         if raw and language.checks_media_type:
             try:

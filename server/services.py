@@ -30,6 +30,7 @@ from runner.prompts import PromptMaker
 from runner.task_worktrees import TaskWorktrees
 from runner.worktree_setup import WorktreeSetup
 from server.authentication import Authenticator
+from server.blobs import ObjectStore
 from server.limits.late_rates import LateRates
 from server.metrics import Metrics
 from server.outbound import NotificationTarget, OutboundHttp
@@ -302,6 +303,7 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
             notifier=notifier,
             outbound=outbound,
             webhook_formats=webhook_formats(),
+            blobs=ObjectStore(settings.artifacts_url or settings.data_dir.absolute() / "artifacts"),
             instance=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             on_events=metrics.events_appended,
         )

@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         "Wake-ups between servers: memory:// (one process), redis://host:6379/0 or "
         "postgresql://host/database. Losing it delays streams by up to a second, nothing more.",
     )
+    artifacts_url: str | None = _setting(
+        None,
+        "place",
+        "Where files of runs are kept, such as s3://bucket/prefix, with AWS_ACCESS_KEY_ID and the "
+        "other AWS_… variables. Default: the folder artifacts in the data folder. Servers that "
+        "share a database need the same.",
+    )
     host: str = _setting("127.0.0.1", "address", "Address to listen on.", min_length=1)
     port: int = _setting(
         8000, "address", "Port to listen on; 0 takes any free one.", ge=0, le=65535

@@ -9,6 +9,7 @@ import structlog
 
 from resolvers.agent_reports import purge_agent_progress
 from resolvers.agent_stalls import sweep_stalled_agents
+from resolvers.artifacts import sweep_artifacts
 from resolvers.context import Context, Services
 from resolvers.devices import drop_ended_presences
 from resolvers.errors import UnavailableError
@@ -94,6 +95,7 @@ async def _sweep_for_ever(services: Services, event_retention: float) -> None:
         await drop_old_deliveries(system)
         await drop_ended_presences(system)
         await prune_queue_statistics(system)
+        await sweep_artifacts(system)
         if event_retention:
             await prune_events(system, older_than=timedelta(seconds=event_retention))
         await asyncio.sleep(SWEEP_SECONDS)

@@ -23,10 +23,11 @@ def upgrade() -> None:
     _git()
     _orders_and_search()
     _devices()
+    _artifacts()
 
 
 def downgrade() -> None:
-    for table in ("notification", "presence", "device"):
+    for table in ("artifact", "notification", "presence", "device"):
         op.drop_table(table)
     _no_orders_and_search()
     _no_git()
@@ -102,6 +103,45 @@ def _git() -> None:
 def _no_git() -> None:
     op.drop_column("workspace", "worktree_setup")
     op.drop_table("git_credential")
+
+
+# --- artifacts ---
+
+
+def _artifacts() -> None:
+    op.create_table(
+        "artifact",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("workspace_id", sa.String(length=36), nullable=False),
+        sa.Column("task_id", sa.String(length=36), nullable=False),
+        sa.Column("run_id", sa.String(length=36), nullable=True),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=30), nullable=False),
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("content_type", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("storage_path", sa.String(length=700), nullable=False),
+        sa.Column("metadata", JSON, nullable=True),
+        sa.Column("created_by", sa.String(length=36), nullable=True),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("uploaded_at", TIME, nullable=True),
+        sa.Column("expires_at", TIME, nullable=True),
+        *(
+            sa.ForeignKeyConstraint(
+                [f"{kind}_id"],
+                [f"{kind}.id"],
+                name=op.f(f"fk_artifact_{kind}_id"),
+                ondelete="CASCADE",
+            )
+            for kind in ("workspace", "task", "run")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_artifact")),
+        sa.UniqueConstraint("storage_path", name=op.f("uq_artifact_storage_path")),
+    )
+    op.create_index("ix_artifact_run", "artifact", ["run_id", "created_at", "id"])
+    op.create_index("ix_artifact_task", "artifact", ["task_id", "run_id"])
+    op.create_index("ix_artifact_expires", "artifact", ["expires_at"])
 
 
 # --- queues, totals, budgets, commands ---

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from models import Run, Task, User, Workspace
 from models.enums import Permission
+from resolvers.artifacts import artifacts_of_runs
 from resolvers.client_runs import sign_run_log
 from resolvers.errors import ForbiddenError, NotFoundError
 from resolvers.loading import load_by_id, newest_runs
@@ -97,11 +98,12 @@ async def get_task_run(
 
 async def facts_of(call: Call, project: Workspace, runs: Sequence[Run]) -> list[RunFacts]:
     """Runs of one project with what is shown beside them."""
+    artifacts = await artifacts_of_runs(call.ctx, [run.id for run in runs])
     base = f"{call.base}/api/projects/{project.number}/tasks"
     return [
         RunFacts(
             run,
-            (),
+            artifacts[run.id],
             f"{base}/{run.task_id}/runs/{run.id}/log_file?token={sign_run_log(call.ctx, run)}",
         )
         for run in runs

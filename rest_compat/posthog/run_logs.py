@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from models import Run
-from resolvers.client_runs import open_run_log, run_chain
+from resolvers.client_runs import open_run_log
 from resolvers.errors import NotFoundError
+from resolvers.run_queries import run_chain
 from rest_compat.answers import json_answer
 from rest_compat.posthog.errors import ActionRefused
 from rest_compat.posthog.fields import integer, moment, text

@@ -1,5 +1,7 @@
 """Routes of runs: made, driven and reported by clients, or handed to the server."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import BaseModel, model_validator
@@ -7,6 +9,7 @@ from pydantic import BaseModel, model_validator
 from models import Run, Task
 from models.enums import Permission, RunStatus
 from models.lifecycle import RUN_FINAL
+from resolvers.artifacts import ArtifactMissingError
 from resolvers.client_runs import (
     append_run_log,
     create_client_run,
@@ -43,7 +46,7 @@ from rest_compat.posthog.reading import (
 )
 from rest_compat.posthog.shapes import ERRORS, RunPage, RunShape, Shape, TaskShape, run_json
 from rest_compat.refusals import BadShape, Problem
-from rest_compat.routing import Call, before_body, dialect_router
+from rest_compat.routing import Call, before_body, body_limit, dialect_router
 
 router = dialect_router(ERRORS)
 TASK = "/api/projects/{project_id}/tasks/{task_id}"
@@ -59,13 +62,15 @@ PERMISSION_MODES = {
     "claude": ("default", "acceptEdits", "plan", "bypassPermissions", "auto"),
     "codex": ("auto", "read-only", "full-access"),
 }
+LOG_BODY = 8 * 1024 * 1024
 NO_SANDBOX = "No active sandbox for this task run"
 RUNTIME_NEEDED = "This field is required when selecting a cloud runtime."
 
 
-def field_refused(name: str, code: str, message: str) -> BadShape:
+def field_refused(where: str | tuple[str | int, ...], code: str, message: str) -> BadShape:
     """A refusal of one field that depends on others."""
-    return BadShape([Problem((name,), code, message)])
+    path = (where,) if isinstance(where, str) else where
+    return BadShape([Problem(path, code, message)])
 
 
 class _Nullable(BaseModel):
@@ -236,7 +241,6 @@ async def tasks_run_create(call: Call, project_id: str, task_id: str, body: Star
     body.check_runtime()
     if body.sandbox_environment_id is not None:
         raise ActionRefused({"detail": "Invalid sandbox_environment_id"})
-    _refuse_artifacts(body.pending_user_artifact_ids)
     earlier = await _earlier(call, task, body.resume_from_run_id)
     inherited = {k: earlier.state[k] for k in INHERITED if k in earlier.state} if earlier else {}
     if earlier is not None:
@@ -245,17 +249,20 @@ async def tasks_run_create(call: Call, project_id: str, task_id: str, body: Star
     message = (body.pending_user_message or "").strip()
     if message:
         state["pending_user_message"] = message
-    adapter = state.get("runtime_adapter")
-    await start_client_run(
-        call.ctx,
-        task_id=task.id,
-        executor=words.ADAPTERS.get(str(adapter)),
-        model=state.get("model"),
-        branch=body.branch,
-        prompt=_prompt(task, message, resumed=earlier is not None),
-        state=state,
-        resume_from_id=earlier.id if earlier else None,
-    )
+    if body.pending_user_artifact_ids:
+        state["pending_user_artifact_ids"] = body.pending_user_artifact_ids
+    with _artifacts_told():
+        await start_client_run(
+            call.ctx,
+            task_id=task.id,
+            executor=words.ADAPTERS.get(str(state.get("runtime_adapter"))),
+            model=state.get("model"),
+            branch=body.branch,
+            prompt=_prompt(task, message, resumed=earlier is not None),
+            state=state,
+            resume_from_id=earlier.id if earlier else None,
+            artifact_ids=body.pending_user_artifact_ids,
+        )
     return await shown_task(call, project, task.id)
 
 
@@ -275,14 +282,17 @@ def _prompt(task: Task, message: str, *, resumed: bool) -> str | None:
     return message if resumed else f"{task.title}\n\n{task.description}\n\n{message}"
 
 
-def _refuse_artifacts(ids: list[str]) -> None:
-    if ids:
+@contextmanager
+def _artifacts_told() -> Iterator[None]:
+    try:
+        yield
+    except ArtifactMissingError as error:
         raise ActionRefused(
             {
                 "detail": "Some pending_user_artifact_ids are invalid or expired",
-                "missing_artifact_ids": ids,
+                "missing_artifact_ids": error.details["ids"],
             }
-        )
+        ) from None
 
 
 @router.get(RUNS, response_model=RunPage)
@@ -366,6 +376,7 @@ async def runs_set_output(
 
 
 @router.post(RUN + "/append_log", response_model=RunShape)
+@body_limit(LOG_BODY)
 @before_body(_find_run)
 async def runs_append_log(
     call: Call, project_id: str, task_id: str, run_id: str, body: LogBody
@@ -391,14 +402,18 @@ async def runs_start(
     if run.status != RunStatus.QUEUED or run.managed:
         word = words.status_word(run.status)
         raise ActionRefused({"error": f"A run that is {word} cannot be started"})
-    _refuse_artifacts(body.pending_user_artifact_ids)
     message = (body.pending_user_message or "").strip()
-    await hand_over_run(
-        call.ctx,
-        run_id=run.id,
-        prompt=_prompt(task, message, resumed=run.session_id is not None),
-        state={"pending_user_message": message} if message else {},
-    )
+    state: dict[str, Any] = {"pending_user_message": message} if message else {}
+    if body.pending_user_artifact_ids:
+        state["pending_user_artifact_ids"] = body.pending_user_artifact_ids
+    with _artifacts_told():
+        await hand_over_run(
+            call.ctx,
+            run_id=run.id,
+            prompt=_prompt(task, message, resumed=run.session_id is not None),
+            state=state,
+            artifact_ids=body.pending_user_artifact_ids,
+        )
     return await shown_task(call, project, task.id)
 
 

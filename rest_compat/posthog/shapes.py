@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from models import Run, Task, User, Workspace
+from models import Artifact, Run, Task, User, Workspace
 from rest_compat.posthog import words
 
 
@@ -180,13 +180,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "model": ErrorShape | ErrorText | DetailText,
         "description": "The body, the query or the state of things does not allow this",
     },
+    404: {"model": ErrorShape | ErrorText, "description": "There is no such thing"},
     429: {"model": ErrorShape | UsageShape, "description": "Too many requests, or a limit"},
     **{
         status: {"model": ErrorShape, "description": description}
         for status, description in (
             (401, "No valid key"),
             (403, "The key or the role does not allow this"),
-            (404, "There is no such thing"),
             (409, "The present state forbids it"),
             (503, "Busy, or something needed is missing"),
         )
@@ -199,7 +199,7 @@ class RunFacts:
     """A run with what is shown beside it."""
 
     run: Run
-    artifacts: Sequence[Any]
+    artifacts: Sequence[Artifact]
     log_url: str | None
 
 
@@ -219,7 +219,7 @@ def user_json(user: User, *, with_email: bool) -> dict[str, Any]:
     }
 
 
-def artifact_json(artifact: Any) -> dict[str, Any]:
+def artifact_json(artifact: Artifact) -> dict[str, Any]:
     """An artifact; ``metadata`` only where there is some."""
     shown: dict[str, Any] = {
         "id": artifact.id.replace("-", ""),
@@ -229,7 +229,7 @@ def artifact_json(artifact: Any) -> dict[str, Any]:
         "size": artifact.size,
         "content_type": artifact.content_type or "",
         "storage_path": artifact.storage_path,
-        "uploaded_at": artifact.uploaded_at.isoformat(),
+        "uploaded_at": (artifact.uploaded_at or artifact.created_at).isoformat(),
     }
     if artifact.meta:
         shown["metadata"] = artifact.meta

@@ -12,7 +12,6 @@ from resolvers.client_runs import (
     create_client_run,
     hand_over_run,
     resume_client_run,
-    run_chain,
     set_run_output,
     start_client_run,
     update_client_run,
@@ -21,7 +20,7 @@ from resolvers.context import Context
 from resolvers.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from resolvers.run_claims import claim_run
 from resolvers.run_execution import RunOutcome, finish_run
-from resolvers.run_queries import read_run_output
+from resolvers.run_queries import read_run_output, run_chain
 from resolvers.task_access import get_task
 from resolvers.task_queries import TaskFilter, list_tasks
 from resolvers.tasks import create_task, update_task

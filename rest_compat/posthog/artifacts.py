@@ -1,0 +1,444 @@
+"""Routes of files: staged for a task's next run, or of a run; forms, uploads, downloads."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import Query
+from pydantic import BaseModel
+from python_multipart.exceptions import MultipartParseError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive
+
+from models import Artifact
+from models.enums import Permission
+from resolvers.artifacts import (
+    FORM_LIFETIME,
+    NewArtifact,
+    add_artifacts,
+    announce_artifacts,
+    artifacts_of_runs,
+    finalize_artifacts,
+    find_artifact,
+)
+from resolvers.errors import ForbiddenError, InvalidError, LimitExceededError, NotFoundError
+from resolvers.signed_links import check_link, sign_link
+from rest_compat.answers import Answer
+from rest_compat.posthog import words
+from rest_compat.posthog.errors import ActionRefused
+from rest_compat.posthog.fields import choice, integer, items, json_object, text
+from rest_compat.posthog.reading import get_project_task, get_task_run
+from rest_compat.posthog.runs import RUN, TASK, field_refused
+from rest_compat.posthog.shapes import ERRORS, ArtifactShape, Shape, artifact_json
+from rest_compat.routing import Call, before_body, body_limit, dialect_router
+
+router = dialect_router(ERRORS)
+FILE_MAX = 30 * 1024 * 1024
+PDF_MAX = 10 * 1024 * 1024
+FORM_SLACK = 64 * 1024
+FORM_FIELDS_MAX = 20
+AT_ONCE = 50
+UPLOAD = "/api/projects/{project_id}/task_uploads"
+DOWNLOAD = "/api/projects/{project_id}/task_downloads"
+BUNDLE_FORMAT = "zip"
+DIGEST_LENGTH = 64
+INLINE_BODY = 42 * 1024 * 1024
+"""A file of the largest size in base64, and what stands around it."""
+ANY_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"*/*": {"schema": {"type": "string"}}},
+        "description": "The file, with its own content type",
+    }
+}
+
+
+class Announced(BaseModel):
+    """A file that will be uploaded."""
+
+    name: Annotated[str, text(max_length=255, blank=False)]
+    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
+    source: Annotated[str, text(max_length=64)] = ""
+    size: Annotated[int, integer(minimum=1, maximum=FILE_MAX)]
+    content_type: Annotated[str, text(max_length=255)] = ""
+    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
+
+
+class Uploaded(BaseModel):
+    """A file that was uploaded."""
+
+    id: Annotated[str, text(max_length=128, blank=False)]
+    name: Annotated[str, text(max_length=255, blank=False)]
+    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
+    source: Annotated[str, text(max_length=64)] = ""
+    storage_path: Annotated[str, text(max_length=700, blank=False)]
+    content_type: Annotated[str, text(max_length=255)] = ""
+    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
+
+
+class Inline(BaseModel):
+    """A file with its content."""
+
+    name: Annotated[str, text(max_length=255, blank=False)]
+    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
+    source: Annotated[str, text(max_length=64)] = ""
+    content: str
+    content_encoding: Annotated[str, choice("utf-8", "base64")] = "utf-8"
+    content_type: Annotated[str, text(max_length=255)] = ""
+    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
+
+
+class AnnounceBody(BaseModel):
+    """Files that will be uploaded."""
+
+    artifacts: Annotated[list[Announced], items(empty_code="invalid_input", maximum=AT_ONCE)]
+
+
+class FinalizeBody(BaseModel):
+    """Files that were uploaded."""
+
+    artifacts: Annotated[list[Uploaded], items(empty_code="invalid_input", maximum=AT_ONCE)]
+
+
+class InlineBody(BaseModel):
+    """Files with their contents."""
+
+    artifacts: Annotated[list[Inline], items(empty_code="invalid_input", maximum=AT_ONCE)]
+
+
+class PathBody(BaseModel):
+    """Which file."""
+
+    storage_path: Annotated[str, text(max_length=700, blank=False)]
+
+
+class LinkQuery(BaseModel):
+    """What opens a file's signed address."""
+
+    path: Annotated[str, text(max_length=700)] = ""
+    token: Annotated[str, text(max_length=200)] = ""
+
+
+class FormShape(Shape):
+    """Where and with which fields a file is uploaded; the part ``file`` comes last."""
+
+    url: str
+    fields: dict[str, str]
+
+
+class AnnouncedShape(Shape):
+    """A file with its upload form."""
+
+    id: str
+    name: str
+    type: str
+    source: str
+    size: int
+    content_type: str
+    metadata: dict[str, Any] | None = None
+    storage_path: str
+    expires_in: int
+    presigned_post: FormShape
+
+
+class FormsShape(Shape):
+    """Upload forms."""
+
+    artifacts: list[AnnouncedShape]
+
+
+class ManifestShape(Shape):
+    """Files."""
+
+    artifacts: list[ArtifactShape]
+
+
+class LinkShape(Shape):
+    """An address that works without a credential, for so many seconds."""
+
+    url: str
+    expires_in: int
+
+
+def _check_file(index: int, file: Announced | Inline, size: int) -> None:
+    """The rules that depend on several fields.
+
+    Raises:
+        BadShape
+    """
+    is_pdf = file.name.lower().endswith(".pdf") or file.content_type == "application/pdf"
+    where = ("artifacts", index, "size")
+    if not 1 <= size <= FILE_MAX:
+        message = f"Ensure this value is less than or equal to {FILE_MAX}."
+        raise field_refused(where, "max_value" if size else "min_value", message)
+    if file.type == "user_attachment" and is_pdf and size > PDF_MAX:
+        message = f"{file.name} exceeds the 10MB attachment limit for PDFs in cloud runs"
+        raise field_refused(where, "invalid_input", message)
+    if file.type == "skill_bundle":
+        _check_bundle(index, file.metadata or {})
+
+
+def _check_bundle(index: int, metadata: dict[str, Any]) -> None:
+    digest = metadata.get("content_sha256")
+    whole = (
+        isinstance(metadata.get("skill_name"), str)
+        and 0 < len(metadata["skill_name"]) <= 255  # noqa: PLR2004  # as the contract says
+        and metadata.get("skill_source") in {"user", "repo", "marketplace", "codex"}
+        and isinstance(digest, str)
+        and len(digest) == DIGEST_LENGTH
+        and all(c in "0123456789abcdefABCDEF" for c in digest)
+        and metadata.get("bundle_format") == BUNDLE_FORMAT
+        and isinstance(metadata.get("schema_version"), int)
+        and metadata["schema_version"] >= 1
+    )
+    if not whole:
+        message = "This artifact type requires valid bundle metadata."
+        raise field_refused(("artifacts", index, "metadata"), "invalid_input", message)
+
+
+def _new(file: Announced | Uploaded | Inline, size: int) -> NewArtifact:
+    return NewArtifact(
+        name=file.name,
+        type=file.type,
+        size=size,
+        source=file.source,
+        content_type=file.content_type,
+        metadata=file.metadata,
+        id=getattr(file, "id", None),
+        storage_path=getattr(file, "storage_path", None),
+    )
+
+
+async def _forms(
+    call: Call, project_number: int, task_id: str, run_id: str | None, body: AnnounceBody
+) -> dict[str, Any]:
+    for index, file in enumerate(body.artifacts):
+        _check_file(index, file, file.size)
+    rows = await announce_artifacts(
+        call.ctx,
+        task_id=task_id,
+        run_id=run_id,
+        files=[_new(file, file.size) for file in body.artifacts],
+    )
+    return {"artifacts": [_form(call, project_number, row) for row in rows]}
+
+
+def _form(call: Call, project_number: int, row: Artifact) -> dict[str, Any]:
+    shown = artifact_json(row)
+    del shown["uploaded_at"]
+    wanted = orjson.dumps({"key": row.storage_path, "max_bytes": row.size + FORM_SLACK})
+    policy = base64.urlsafe_b64encode(wanted).decode()
+    signature = sign_link(call.ctx, f"upload {policy}", lifetime=FORM_LIFETIME)
+    return {
+        **shown,
+        "expires_in": int(FORM_LIFETIME.total_seconds()),
+        "presigned_post": {
+            "url": call.base + UPLOAD.format(project_id=project_number),
+            "fields": {"key": row.storage_path, "policy": policy, "signature": signature},
+        },
+    }
+
+
+async def _finalized(
+    call: Call, task_id: str, run_id: str | None, files: Sequence[Uploaded]
+) -> dict[str, Any]:
+    try:
+        rows = await finalize_artifacts(
+            call.ctx, task_id=task_id, run_id=run_id, files=[_new(file, 0) for file in files]
+        )
+    except (InvalidError, LimitExceededError) as error:
+        raise ActionRefused({"error": error.message}) from None
+    return {"artifacts": [artifact_json(row) for row in rows]}
+
+
+async def _find_task(call: Call, project_id: str, task_id: str) -> None:
+    await get_project_task(call, project_id, task_id, Permission.WRITE)
+
+
+async def _find_to_read(call: Call, project_id: str, task_id: str, run_id: str) -> None:
+    await get_task_run(call, project_id, task_id, run_id)
+
+
+async def _find_run(call: Call, project_id: str, task_id: str, run_id: str) -> None:
+    await get_task_run(call, project_id, task_id, run_id, Permission.WRITE)
+
+
+@router.post(TASK + "/staged_artifacts/prepare_upload", response_model=FormsShape)
+@before_body(_find_task)
+async def staged_artifacts_prepare_upload(
+    call: Call, project_id: str, task_id: str, body: AnnounceBody
+) -> Any:
+    """Upload forms for files of the task's next run."""
+    project, task = await get_project_task(call, project_id, task_id)
+    return await _forms(call, project.number, task.id, None, body)
+
+
+@router.post(TASK + "/staged_artifacts/finalize_upload", response_model=ManifestShape)
+@before_body(_find_task)
+async def staged_artifacts_finalize_upload(
+    call: Call, project_id: str, task_id: str, body: FinalizeBody
+) -> Any:
+    """Keep uploaded files for the task's next run, for 24 hours."""
+    _, task = await get_project_task(call, project_id, task_id)
+    return await _finalized(call, task.id, None, body.artifacts)
+
+
+@router.post(RUN + "/artifacts", response_model=ManifestShape)
+@body_limit(INLINE_BODY)
+@before_body(_find_run)
+async def runs_artifacts(
+    call: Call, project_id: str, task_id: str, run_id: str, body: InlineBody
+) -> Any:
+    """Keep files whose contents come with the request; all of the run's files, new ones last."""
+    _, _, run = await get_task_run(call, project_id, task_id, run_id)
+    files = []
+    for index, file in enumerate(body.artifacts):
+        data = _content(index, file)
+        _check_file(index, file, len(data))
+        files.append((_new(file, len(data)), data))
+    await add_artifacts(call.ctx, run_id=run.id, files=files)
+    manifest = await artifacts_of_runs(call.ctx, [run.id])
+    return {"artifacts": [artifact_json(row) for row in manifest[run.id]]}
+
+
+def _content(index: int, file: Inline) -> bytes:
+    if file.content_encoding == "utf-8":
+        return file.content.encode()
+    try:
+        return base64.b64decode(file.content, validate=True)
+    except (binascii.Error, ValueError):
+        message = "Content is not valid base64."
+        raise field_refused(("artifacts", index, "content"), "invalid_input", message) from None
+
+
+@router.post(RUN + "/artifacts/prepare_upload", response_model=FormsShape)
+@before_body(_find_run)
+async def runs_artifacts_prepare_upload(
+    call: Call, project_id: str, task_id: str, run_id: str, body: AnnounceBody
+) -> Any:
+    """Upload forms for files of the run."""
+    project, task, run = await get_task_run(call, project_id, task_id, run_id)
+    return await _forms(call, project.number, task.id, run.id, body)
+
+
+@router.post(RUN + "/artifacts/finalize_upload", response_model=ManifestShape)
+@before_body(_find_run)
+async def runs_artifacts_finalize_upload(
+    call: Call, project_id: str, task_id: str, run_id: str, body: FinalizeBody
+) -> Any:
+    """Add uploaded files to the run's."""
+    _, task, run = await get_task_run(call, project_id, task_id, run_id)
+    return await _finalized(call, task.id, run.id, body.artifacts)
+
+
+async def _found(call: Call, run_id: str, body: PathBody) -> Artifact:
+    try:
+        return await find_artifact(call.ctx, run_id=run_id, storage_path=body.storage_path)
+    except NotFoundError:
+        raise ActionRefused({"error": "Artifact not found on this run"}, 404) from None
+
+
+@router.post(RUN + "/artifacts/download", response_model=None, responses=ANY_BYTES)
+@before_body(_find_to_read)
+async def runs_artifacts_download(
+    call: Call, project_id: str, task_id: str, run_id: str, body: PathBody
+) -> Any:
+    """The bytes of a file of the run, or of those it goes on from."""
+    _, _, run = await get_task_run(call, project_id, task_id, run_id)
+    row = await _found(call, run.id, body)
+    return await _bytes(call, row.storage_path, row.content_type)
+
+
+@router.post(RUN + "/artifacts/presign", response_model=LinkShape)
+@before_body(_find_to_read)
+async def runs_artifacts_presign(
+    call: Call, project_id: str, task_id: str, run_id: str, body: PathBody
+) -> Any:
+    """An address of the file's bytes that needs no credential."""
+    project, _, run = await get_task_run(call, project_id, task_id, run_id)
+    row = await _found(call, run.id, body)
+    query = urlencode(
+        {"path": row.storage_path, "token": sign_link(call.ctx, f"download {row.storage_path}")}
+    )
+    address = call.base + DOWNLOAD.format(project_id=project.number)
+    return {"url": f"{address}?{query}", "expires_in": int(FORM_LIFETIME.total_seconds())}
+
+
+@router.get(DOWNLOAD, response_model=None, responses=ANY_BYTES, openapi_extra={"security": []})
+async def task_downloads(call: Call, project_id: str, query: Annotated[LinkQuery, Query()]) -> Any:
+    """The file at the address that ``presign`` gives; no credential is needed."""
+    del project_id
+    check_link(call.ctx, f"download {query.path}", query.token)
+    return await _bytes(call, query.path, "")
+
+
+async def _bytes(call: Call, path: str, content_type: str) -> StreamingResponse:
+    chunks = await call.ctx.services.blobs.open(path)
+    if chunks is None:
+        raise ActionRefused({"error": "Artifact not found on this run"}, 404)
+    return StreamingResponse(
+        chunks,
+        headers={
+            "Content-Type": content_type or "application/octet-stream",
+            "Content-Disposition": "attachment",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+@router.post(UPLOAD, status_code=204, response_model=None, openapi_extra={"security": []})
+async def task_uploads(call: Call, project_id: str) -> Any:
+    """Takes a file by the form that ``prepare_upload`` gave; no credential is needed."""
+    del project_id
+    request = Request(call.scope, _bounded(call.receive, FILE_MAX + 2 * FORM_SLACK))
+    try:
+        async with request.form(max_files=1, max_fields=FORM_FIELDS_MAX) as form:
+            path, maximum = _policy(call, form)
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise ActionRefused({"error": "The form has no part named file"})
+            if (file.size or 0) > maximum:
+                raise ActionRefused({"error": "The file is larger than announced"})
+            await call.ctx.services.blobs.put(path, await file.read())
+    except (MultiPartException, MultipartParseError, HTTPException):
+        raise ActionRefused({"error": "The form cannot be read"}) from None
+    return Answer(204)
+
+
+def _policy(call: Call, form: FormData) -> tuple[str, int]:
+    """Path and largest size, as they were signed.
+
+    Raises:
+        ForbiddenError: they were not, or too long ago.
+    """
+    policy, signature = str(form.get("policy", "")), str(form.get("signature", ""))
+    check_link(call.ctx, f"upload {policy}", signature)
+    wanted = orjson.loads(base64.urlsafe_b64decode(policy))
+    if form.get("key") != wanted["key"]:
+        raise ForbiddenError("The form was made for another key")
+    return str(wanted["key"]), int(wanted["max_bytes"])
+
+
+def _bounded(receive: Receive, maximum: int) -> Receive:
+    """Receive at most so many bytes of a body.
+
+    Raises:
+        Refusal: TOO_LARGE.
+    """
+    left = maximum
+
+    async def bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise ActionRefused({"error": "The file is larger than announced"})
+        return message
+
+    return bounded
