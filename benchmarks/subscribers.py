@@ -240,6 +240,7 @@ async def run(job: Job) -> Seen:
     publisher = Publisher(job)
     connections = [asyncio.create_task(publisher.connection()) for _ in range(PUBLISHERS)]
     await publisher.run(job.warm_up)
+    await publisher.caught_up()
     await _settled(crowd, len(publisher.published))
     warm = len(publisher.published)
     before = [(one.count, one.size) for one in crowd]
