@@ -133,8 +133,10 @@ def compare(
             candidate.start()
         for turn in range(rounds):
             for one in candidates[turn % len(names) :] + candidates[: turn % len(names)]:
-                alone = measure(job_of(one, subscribers=0, seconds=seconds / 2))
-                results[one.name].append(Fanout(measure(job_of(one, seconds=seconds)), alone))
+                begin = results[one.name][-1].seen.offset if results[one.name] else 0
+                alone = measure(job_of(one, subscribers=0, seconds=seconds / 2, offset=begin))
+                seen = measure(job_of(one, seconds=seconds, offset=alone.offset))
+                results[one.name].append(Fanout(seen, alone))
     return results
 
 

@@ -31,7 +31,8 @@ class Job:
     """What to do to one server.
 
     ``marker`` is what stands before an event's number in a message; numbers are consecutive.
-    Subscriber i uses the i-th token, going round; none where the list is empty.
+    Subscriber i uses the i-th token, going round; none where the list is empty. Moves begin at
+    ``offset`` of their circle: one made twice in a row would change nothing the second time.
     """
 
     url: str
@@ -44,11 +45,15 @@ class Job:
     rate: float = 200.0
     warm_up: float = 3.0
     seconds: float = 10.0
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was published and delivered in the window; latencies are seconds from the due time."""
+    """What was published and delivered in the window; latencies are seconds from the due time.
+
+    ``offset`` is where the next load goes on in the circle of moves.
+    """
 
     published: int
     expected: int
@@ -59,6 +64,7 @@ class Seen:
     size: float
     p50: float
     p99: float
+    offset: int
     problems: list[str]
 
 
@@ -172,7 +178,7 @@ class Publisher:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.position = 0
+        self.position = job.offset
         self.due: asyncio.Queue[float | None] = asyncio.Queue()
         self.published: list[float] = []
         self.problems: list[str] = []
@@ -272,6 +278,7 @@ async def run(job: Job) -> Seen:
         size=size / max(1, delivered),
         p50=cuts[49],
         p99=cuts[98],
+        offset=publisher.position,
         problems=problems[:3],
     )
 
