@@ -1,7 +1,9 @@
 """Runs that ask, are answered and are told more: over HTTP, with agents that are look-alikes."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ ANSWER = """mutation ($id: ID!, $option: ID!, $questionId: ID) {
     run { id status questions { id } } } }"""
 SEND = """mutation ($id: ID!, $text: String!) {
   sendRunMessage(id: $id, text: $text) { run { id status attempt } } }"""
+PAUSE_QUEUE = "mutation ($id: ID!) { pauseQueue(workspaceId: $id, queue: NORMAL) { cursor } }"
+RESUME_QUEUE = "mutation ($id: ID!) { resumeQueue(workspaceId: $id, queue: NORMAL) { cursor } }"
 STOP = "mutation ($id: ID!) { stopRun(id: $id) { run { id } } }"
 
 
@@ -234,3 +238,37 @@ async def test_who_cannot_be_told_more_says_so(house: House, tmp_path: Path) -> 
         await answer(board, run, "once")
     (tmp_path / "gate").touch()
     await board.until_run(run)
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+async def test_a_run_of_which_nothing_ran_waits_again(
+    *, is_recorded: bool, house: House, tmp_path: Path
+) -> None:
+    """As after a server's death between the claim and the start of the first process."""
+    board = await house.board(tmp_path / "p")
+    task = await board.create_task("write a.txt A")
+    await board.ask(PAUSE_QUEUE, {"id": board.id})
+    run = await board.start_run(task, executor="OPENCODE")
+    folder = tmp_path / "run" / "1"
+    folder.mkdir(parents=True)
+    process = {"folder": str(folder)} if is_recorded else {}
+    house.server.kill()
+    [database] = (house.server.data_dir / "data").glob("*.db")
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        changed = connection.execute(
+            "UPDATE run SET status = 'RUNNING', lease_owner = 'dead', lease_token = 1, "
+            "started_at = queued_at, process = ? WHERE id = ?",
+            (json.dumps(process), run["id"]),
+        )
+        assert changed.rowcount == 1
+        connection.execute("UPDATE task SET status = 'IN_PROGRESS' WHERE id = ?", (task["id"],))
+    house.server.start()
+    house.client.url = house.server.url
+    await board.until_run(run, "QUEUED")
+    assert (await board.task(task))["status"] == "QUEUED"
+    async with asyncio.timeout(10):
+        while is_recorded and folder.exists():
+            await asyncio.sleep(0.02)
+    await board.ask(RESUME_QUEUE, {"id": board.id})
+    ended = await board.until_run(run)
+    assert (ended["status"], ended["attempt"]) == ("COMPLETED", 1), ended
