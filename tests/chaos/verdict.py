@@ -116,7 +116,8 @@ async def _judge_effects(
 async def _judge_runs(records: Records, storm: Storm) -> None:
     """No run is stuck; what a run printed is in its log, line for line, once.
 
-    A kill between the claim of a run and the start of its processes ends it as interrupted.
+    A run that was claimed when the server was killed, and not started, waits again; only after many
+    such kills it ends as interrupted.
     """
     made = [run for maker in storm.makers for run in maker.runs]
     rows = {
