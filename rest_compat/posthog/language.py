@@ -4,7 +4,7 @@ from models.enums import Dialect
 from rest_compat.catalog import CATALOG
 from rest_compat.house import House
 from rest_compat.language import Language
-from rest_compat.posthog import artifacts, people, run_logs, runs, tasks
+from rest_compat.posthog import artifacts, devices, people, run_logs, runs, tasks
 from rest_compat.posthog.auth import authenticate
 from rest_compat.posthog.errors import render
 
@@ -16,7 +16,14 @@ def make_language(house: House) -> Language:
         entry,
         house,
         version="1",
-        routers=[tasks.router, runs.router, run_logs.router, artifacts.router, people.router],
+        routers=[
+            tasks.router,
+            runs.router,
+            run_logs.router,
+            artifacts.router,
+            people.router,
+            devices.router,
+        ],
         render=render,
         authenticate=authenticate,
         authenticates_first=True,
