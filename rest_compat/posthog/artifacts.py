@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 import orjson
 from fastapi import Query
-from pydantic import BaseModel
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -21,7 +20,6 @@ from models import Artifact
 from models.enums import Permission
 from resolvers.artifacts import (
     FORM_LIFETIME,
-    NewArtifact,
     add_artifacts,
     announce_artifacts,
     artifacts_of_runs,
@@ -31,24 +29,33 @@ from resolvers.artifacts import (
 from resolvers.errors import ForbiddenError, InvalidError, LimitExceededError, NotFoundError
 from resolvers.signed_links import check_link, sign_link
 from rest_compat.answers import Answer
-from rest_compat.posthog import words
+from rest_compat.posthog.artifact_shapes import (
+    FILE_MAX,
+    AnnounceBody,
+    FinalizeBody,
+    FormsShape,
+    Inline,
+    InlineBody,
+    LinkQuery,
+    LinkShape,
+    ManifestShape,
+    PathBody,
+    Uploaded,
+    check_file,
+    new_artifact,
+)
 from rest_compat.posthog.errors import ActionRefused
-from rest_compat.posthog.fields import choice, integer, items, json_object, text
 from rest_compat.posthog.reading import get_project_task, get_task_run
-from rest_compat.posthog.runs import RUN, TASK, field_refused
-from rest_compat.posthog.shapes import ERRORS, ArtifactShape, Shape, artifact_json
+from rest_compat.posthog.run_shapes import field_refused
+from rest_compat.posthog.runs import RUN, TASK
+from rest_compat.posthog.shapes import ERRORS, artifact_json
 from rest_compat.routing import Call, before_body, body_limit, dialect_router
 
 router = dialect_router(ERRORS)
-FILE_MAX = 30 * 1024 * 1024
-PDF_MAX = 10 * 1024 * 1024
 FORM_SLACK = 64 * 1024
 FORM_FIELDS_MAX = 20
-AT_ONCE = 50
 UPLOAD = "/api/projects/{project_id}/task_uploads"
 DOWNLOAD = "/api/projects/{project_id}/task_downloads"
-BUNDLE_FORMAT = "zip"
-DIGEST_LENGTH = 64
 INLINE_BODY = 42 * 1024 * 1024
 """A file of the largest size in base64, and what stands around it."""
 ANY_BYTES: dict[int | str, dict[str, Any]] = {
@@ -59,172 +66,16 @@ ANY_BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Announced(BaseModel):
-    """A file that will be uploaded."""
-
-    name: Annotated[str, text(max_length=255, blank=False)]
-    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
-    source: Annotated[str, text(max_length=64)] = ""
-    size: Annotated[int, integer(minimum=1, maximum=FILE_MAX)]
-    content_type: Annotated[str, text(max_length=255)] = ""
-    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
-
-
-class Uploaded(BaseModel):
-    """A file that was uploaded."""
-
-    id: Annotated[str, text(max_length=128, blank=False)]
-    name: Annotated[str, text(max_length=255, blank=False)]
-    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
-    source: Annotated[str, text(max_length=64)] = ""
-    storage_path: Annotated[str, text(max_length=700, blank=False)]
-    content_type: Annotated[str, text(max_length=255)] = ""
-    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
-
-
-class Inline(BaseModel):
-    """A file with its content."""
-
-    name: Annotated[str, text(max_length=255, blank=False)]
-    type: Annotated[str, choice(*words.ARTIFACT_TYPES)]
-    source: Annotated[str, text(max_length=64)] = ""
-    content: str
-    content_encoding: Annotated[str, choice("utf-8", "base64")] = "utf-8"
-    content_type: Annotated[str, text(max_length=255)] = ""
-    metadata: Annotated[dict[str, Any] | None, json_object(null=True)] = None
-
-
-class AnnounceBody(BaseModel):
-    """Files that will be uploaded."""
-
-    artifacts: Annotated[list[Announced], items(empty_code="invalid_input", maximum=AT_ONCE)]
-
-
-class FinalizeBody(BaseModel):
-    """Files that were uploaded."""
-
-    artifacts: Annotated[list[Uploaded], items(empty_code="invalid_input", maximum=AT_ONCE)]
-
-
-class InlineBody(BaseModel):
-    """Files with their contents."""
-
-    artifacts: Annotated[list[Inline], items(empty_code="invalid_input", maximum=AT_ONCE)]
-
-
-class PathBody(BaseModel):
-    """Which file."""
-
-    storage_path: Annotated[str, text(max_length=700, blank=False)]
-
-
-class LinkQuery(BaseModel):
-    """What opens a file's signed address."""
-
-    path: Annotated[str, text(max_length=700)] = ""
-    token: Annotated[str, text(max_length=200)] = ""
-
-
-class FormShape(Shape):
-    """Where and with which fields a file is uploaded; the part ``file`` comes last."""
-
-    url: str
-    fields: dict[str, str]
-
-
-class AnnouncedShape(Shape):
-    """A file with its upload form."""
-
-    id: str
-    name: str
-    type: str
-    source: str
-    size: int
-    content_type: str
-    metadata: dict[str, Any] | None = None
-    storage_path: str
-    expires_in: int
-    presigned_post: FormShape
-
-
-class FormsShape(Shape):
-    """Upload forms."""
-
-    artifacts: list[AnnouncedShape]
-
-
-class ManifestShape(Shape):
-    """Files."""
-
-    artifacts: list[ArtifactShape]
-
-
-class LinkShape(Shape):
-    """An address that works without a credential, for so many seconds."""
-
-    url: str
-    expires_in: int
-
-
-def _check_file(index: int, file: Announced | Inline, size: int) -> None:
-    """The rules that depend on several fields.
-
-    Raises:
-        BadShape
-    """
-    is_pdf = file.name.lower().endswith(".pdf") or file.content_type == "application/pdf"
-    where = ("artifacts", index, "size")
-    if not 1 <= size <= FILE_MAX:
-        message = f"Ensure this value is less than or equal to {FILE_MAX}."
-        raise field_refused(where, "max_value" if size else "min_value", message)
-    if file.type == "user_attachment" and is_pdf and size > PDF_MAX:
-        message = f"{file.name} exceeds the 10MB attachment limit for PDFs in cloud runs"
-        raise field_refused(where, "invalid_input", message)
-    if file.type == "skill_bundle":
-        _check_bundle(index, file.metadata or {})
-
-
-def _check_bundle(index: int, metadata: dict[str, Any]) -> None:
-    digest = metadata.get("content_sha256")
-    whole = (
-        isinstance(metadata.get("skill_name"), str)
-        and 0 < len(metadata["skill_name"]) <= 255  # noqa: PLR2004  # as the contract says
-        and metadata.get("skill_source") in {"user", "repo", "marketplace", "codex"}
-        and isinstance(digest, str)
-        and len(digest) == DIGEST_LENGTH
-        and all(c in "0123456789abcdefABCDEF" for c in digest)
-        and metadata.get("bundle_format") == BUNDLE_FORMAT
-        and isinstance(metadata.get("schema_version"), int)
-        and metadata["schema_version"] >= 1
-    )
-    if not whole:
-        message = "This artifact type requires valid bundle metadata."
-        raise field_refused(("artifacts", index, "metadata"), "invalid_input", message)
-
-
-def _new(file: Announced | Uploaded | Inline, size: int) -> NewArtifact:
-    return NewArtifact(
-        name=file.name,
-        type=file.type,
-        size=size,
-        source=file.source,
-        content_type=file.content_type,
-        metadata=file.metadata,
-        id=getattr(file, "id", None),
-        storage_path=getattr(file, "storage_path", None),
-    )
-
-
 async def _forms(
     call: Call, project_number: int, task_id: str, run_id: str | None, body: AnnounceBody
 ) -> dict[str, Any]:
     for index, file in enumerate(body.artifacts):
-        _check_file(index, file, file.size)
+        check_file(index, file, file.size)
     rows = await announce_artifacts(
         call.ctx,
         task_id=task_id,
         run_id=run_id,
-        files=[_new(file, file.size) for file in body.artifacts],
+        files=[new_artifact(file, file.size) for file in body.artifacts],
     )
     return {"artifacts": [_form(call, project_number, row) for row in rows]}
 
@@ -250,7 +101,10 @@ async def _finalized(
 ) -> dict[str, Any]:
     try:
         rows = await finalize_artifacts(
-            call.ctx, task_id=task_id, run_id=run_id, files=[_new(file, 0) for file in files]
+            call.ctx,
+            task_id=task_id,
+            run_id=run_id,
+            files=[new_artifact(file, 0) for file in files],
         )
     except (InvalidError, LimitExceededError) as error:
         raise ActionRefused({"error": error.message}) from None
@@ -300,8 +154,8 @@ async def runs_artifacts(
     files = []
     for index, file in enumerate(body.artifacts):
         data = _content(index, file)
-        _check_file(index, file, len(data))
-        files.append((_new(file, len(data)), data))
+        check_file(index, file, len(data))
+        files.append((new_artifact(file, len(data)), data))
     await add_artifacts(call.ctx, run_id=run.id, files=files)
     manifest = await artifacts_of_runs(call.ctx, [run.id])
     return {"artifacts": [artifact_json(row) for row in manifest[run.id]]}

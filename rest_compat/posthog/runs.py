@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
-
-from pydantic import BaseModel, model_validator
+from typing import Any
 
 from models import Run, Task
 from models.enums import Permission, RunStatus
@@ -19,21 +17,14 @@ from resolvers.client_runs import (
     start_client_run,
     update_client_run,
 )
-from resolvers.errors import ConflictError, InvalidError
+from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
+from resolvers.run_inputs import answer_run, send_run_message
 from resolvers.run_queries import list_runs
 from resolvers.runs import stop_run
 from resolvers.validation import UNSET
 from rest_compat.answers import json_answer
 from rest_compat.posthog import words
 from rest_compat.posthog.errors import ActionRefused
-from rest_compat.posthog.fields import (
-    boolean,
-    choice,
-    items,
-    json_object,
-    text,
-    uuid,
-)
 from rest_compat.posthog.logs import is_kept
 from rest_compat.posthog.reading import (
     facts_of,
@@ -44,8 +35,20 @@ from rest_compat.posthog.reading import (
     shown_task,
     window,
 )
-from rest_compat.posthog.shapes import ERRORS, RunPage, RunShape, Shape, TaskShape, run_json
-from rest_compat.refusals import BadShape, Problem
+from rest_compat.posthog.run_shapes import (
+    CommandBody,
+    CommandShape,
+    LogBody,
+    NewRunBody,
+    OutputBody,
+    RelayBody,
+    RelayShape,
+    RunPatch,
+    StartBody,
+    StartRunBody,
+    TokenShape,
+)
+from rest_compat.posthog.shapes import ERRORS, RunPage, RunShape, TaskShape, run_json
 from rest_compat.routing import Call, before_body, body_limit, dialect_router
 
 router = dialect_router(ERRORS)
@@ -58,171 +61,8 @@ INHERITED = (
     "pr_authorship_mode", "run_source", "signal_report_id", "runtime_adapter", "model",
     "reasoning_effort", "sandbox_environment_id", "snapshot_external_id", "pr_base_branch",
 )  # fmt: skip
-PERMISSION_MODES = {
-    "claude": ("default", "acceptEdits", "plan", "bypassPermissions", "auto"),
-    "codex": ("auto", "read-only", "full-access"),
-}
 LOG_BODY = 8 * 1024 * 1024
 NO_SANDBOX = "No active sandbox for this task run"
-RUNTIME_NEEDED = "This field is required when selecting a cloud runtime."
-
-
-def field_refused(where: str | tuple[str | int, ...], code: str, message: str) -> BadShape:
-    """A refusal of one field that depends on others."""
-    path = (where,) if isinstance(where, str) else where
-    return BadShape([Problem(path, code, message)])
-
-
-class _Nullable(BaseModel):
-    """A body in which null means the same as leaving the field out."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def without_nulls(cls, value: Any) -> Any:
-        """Apps of several eras send null for what they do not mean."""
-        return (
-            {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-        )
-
-
-class NewRunBody(_Nullable):
-    """How a run is to be executed."""
-
-    environment: Annotated[str, choice(*words.ENVIRONMENTS)] = "local"
-    mode: Annotated[str, choice("interactive", "background")] = "background"
-    branch: Annotated[str | None, text(max_length=255)] = None
-    runtime_adapter: Annotated[str | None, choice(*words.ADAPTERS)] = None
-    model: Annotated[str | None, text(max_length=100, blank=False)] = None
-    reasoning_effort: Annotated[str | None, choice("low", "medium", "high", "xhigh", "max")] = None
-    initial_permission_mode: Annotated[str | None, text(max_length=50)] = None
-    pr_authorship_mode: Annotated[str | None, choice("user", "bot")] = None
-    run_source: Annotated[str | None, choice("manual", "signal_report")] = None
-    signal_report_id: Annotated[str | None, text(max_length=255, blank=False)] = None
-    sandbox_environment_id: Annotated[str | None, uuid()] = None
-    github_user_token: Annotated[str | None, text(max_length=500)] = None
-    home_quick_action: Annotated[str | None, text(max_length=120)] = None
-    auto_publish: Annotated[bool | None, boolean()] = None
-    rtk_enabled: Annotated[bool | None, boolean()] = None
-    custom_image_id: Annotated[str | None, uuid()] = None
-
-    def check_runtime(self) -> None:
-        """Adapter and model go together; a permission mode belongs to an adapter.
-
-        Raises:
-            BadShape
-        """
-        if self.runtime_adapter or self.model or self.reasoning_effort:
-            for name in ("runtime_adapter", "model"):
-                if getattr(self, name) is None:
-                    raise field_refused(name, "invalid_input", RUNTIME_NEEDED)
-        mode, adapter = self.initial_permission_mode, self.runtime_adapter
-        if mode is not None and adapter is None:
-            message = "This field requires runtime_adapter to be set."
-            raise field_refused("initial_permission_mode", "invalid_input", message)
-        if mode is not None and mode not in PERMISSION_MODES[str(adapter)]:
-            message = f'"{mode}" is not a valid choice.'
-            raise field_refused("initial_permission_mode", "invalid_choice", message)
-
-    def state(self) -> dict[str, Any]:
-        """What the run remembers of it."""
-        names = (
-            "runtime_adapter", "model", "reasoning_effort", "initial_permission_mode",
-            "pr_authorship_mode", "run_source", "signal_report_id", "auto_publish", "rtk_enabled",
-        )  # fmt: skip
-        state = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.runtime_adapter is not None:
-            state["provider"] = words.PROVIDERS[self.runtime_adapter]
-        if self.branch:
-            state["pr_base_branch"] = self.branch
-        if self.run_source == "signal_report":
-            state["pr_authorship_mode"] = "bot"
-        return {"mode": self.mode, **state}
-
-
-class StartRunBody(NewRunBody):
-    """A run that is started at once."""
-
-    resume_from_run_id: Annotated[str | None, uuid()] = None
-    pending_user_message: Annotated[str | None, text(max_length=100_000)] = None
-    pending_user_artifact_ids: Annotated[list[Annotated[str, text(max_length=128)]], items()] = []
-
-
-class RunPatch(BaseModel):
-    """What a client says of its run; objects are merged key by key."""
-
-    status: Annotated[str | None, choice(*words.RUN_STATUSES)] = None
-    branch: Annotated[str | None, text(max_length=255, null=True)] = None
-    stage: Annotated[str | None, text(max_length=100, null=True)] = None
-    error_message: Annotated[str | None, text(null=True)] = None
-    output: Annotated[dict[str, Any] | None, json_object(null=True)] = None
-    state: Annotated[dict[str, Any] | None, json_object()] = None
-    state_remove_keys: Annotated[
-        list[Annotated[str, text(max_length=200)]], items(empty_code="empty")
-    ] = []
-    environment: Annotated[str | None, choice("local")] = None
-
-
-class OutputBody(BaseModel):
-    """A run's whole output."""
-
-    output: Any
-
-
-class LogBody(BaseModel):
-    """Entries for a run's log."""
-
-    entries: Annotated[
-        list[Annotated[dict[str, Any], json_object()]], items(empty_code="invalid_input")
-    ]
-
-
-class StartBody(_Nullable):
-    """What the agent is told first."""
-
-    pending_user_message: Annotated[str | None, text(max_length=100_000)] = None
-    pending_user_artifact_ids: Annotated[list[Annotated[str, text(max_length=128)]], items()] = []
-
-
-class CommandBody(BaseModel):
-    """A JSON-RPC call to whoever executes the run."""
-
-    jsonrpc: Annotated[str, choice("2.0")]
-    method: Annotated[
-        str,
-        choice("user_message", "cancel", "close", "permission_response", "set_config_option"),
-    ]
-    params: Annotated[dict[str, Any] | None, json_object(null=True)] = None
-    id: str | int | None = None
-
-
-class RelayBody(BaseModel):
-    """A message for a chat thread."""
-
-    text: Annotated[str, text(max_length=10_000)]
-    text_parts: Any = None
-    message_id: Annotated[str | None, text(max_length=128, null=True)] = None
-    trace_id: Annotated[str | None, text(max_length=255, null=True)] = None
-
-
-class RelayShape(Shape):
-    """What became of a message."""
-
-    status: str
-    relay_id: str | None = None
-
-
-class TokenShape(Shape):
-    """A token for a sandbox."""
-
-    token: str
-
-
-class CommandShape(Shape):
-    """A JSON-RPC answer."""
-
-    jsonrpc: str
-    id: str | int | None
-    result: dict[str, Any]
 
 
 async def _find_task(call: Call, project_id: str, task_id: str) -> None:
@@ -440,10 +280,42 @@ async def runs_command(
 ) -> Any:
     """Say something to a run that the server executes."""
     _, _, run = await get_task_run(call, project_id, task_id, run_id, Permission.EXECUTE)
-    if not run.managed or run.status in RUN_FINAL or body.method not in {"cancel", "close"}:
+    if not run.managed or run.status in RUN_FINAL:
         raise ActionRefused({"error": NO_SANDBOX})
-    await stop_run(call.ctx, run_id=run.id)
-    return {"jsonrpc": "2.0", "id": body.id, "result": {"stopped": True}}
+    result = await _command(call, run, body)
+    return {"jsonrpc": "2.0", "id": body.id, "result": result}
+
+
+async def _command(call: Call, run: Run, body: CommandBody) -> dict[str, Any]:
+    params = body.params or {}
+    try:
+        match body.method:
+            case "user_message":
+                await send_run_message(call.ctx, run_id=run.id, text=_said(params))
+                return {"queued": True}
+            case "permission_response":
+                await answer_run(
+                    call.ctx,
+                    run_id=run.id,
+                    question_id=str(params.get("requestId", "")),
+                    option=str(params.get("optionId", "")),
+                )
+                return {"accepted": True}
+            case "cancel" | "close":
+                await stop_run(call.ctx, run_id=run.id)
+                return {"stopped": True}
+    except (ConflictError, IllegalTransitionError, InvalidError) as error:
+        raise ActionRefused({"error": error.message}) from None
+    raise ActionRefused({"error": "This run has no options that can be changed"})
+
+
+def _said(params: dict[str, Any]) -> str:
+    """The text of a message, which may come in blocks."""
+    content = params.get("content")
+    if isinstance(content, list):
+        texts = [block.get("text") for block in content if isinstance(block, dict)]
+        content = "\n".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
 
 
 @router.post(RUN + "/relay_message", response_model=RelayShape)
