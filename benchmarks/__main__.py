@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 QUERIES = ("w1", "w2", "w3")
 MODULES = {
     "w4": "benchmarks.fanout",
+    "rest": "benchmarks.rest",
     "compiler": "benchmarks.compiler",
     "startup": "benchmarks.startup",
     "memory": "benchmarks.memory",

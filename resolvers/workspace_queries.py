@@ -17,7 +17,7 @@ from resolvers.loading import loader
 from resolvers.paging import Order, Page, PageArguments, Slice, read_page
 from resolvers.task_queries import text_search, visible_workspaces
 from resolvers.workspace_fields import SLUG_LENGTH
-from resolvers.workspaces import WORKSPACE, get_workspace
+from resolvers.workspaces import WORKSPACE
 
 STREAM = table_of(EventStream).c
 TOTAL = table_of(TaskTotal).c
@@ -122,12 +122,13 @@ async def _get_where(
     ctx: Context, condition: sa.ColumnElement[bool], permission: Permission
 ) -> Workspace:
     ctx.authenticated()
-    found = await (await ctx.reader()).scalar(
-        sa.select(WORKSPACE.id).where(condition, WORKSPACE.deleted_at.is_(None))
+    found = await (await ctx.reader()).records(
+        Workspace, select_all(Workspace).where(condition, WORKSPACE.deleted_at.is_(None))
     )
-    if found is None:
+    if not found:
         raise NotFoundError("Workspace")
-    return await get_workspace(ctx, workspace_id=found, permission=permission)
+    ctx.require(permission, found[0].id)
+    return found[0]
 
 
 async def totals_of(ctx: Context, workspace_id: str) -> dict[TaskStatus, int]:

@@ -1,6 +1,6 @@
 """Viban's wire models, and records as they show them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -13,6 +13,7 @@ from rest_compat.viban import words
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
 OFFSET_MAX = 2**31 - 1
+SECONDS_LENGTH = len("2026-01-31T12:00:00")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 TaskWord = Literal["todo", "inprogress", "inreview", "done"]
@@ -214,10 +215,8 @@ def number_of(project: str) -> int:
 
 
 def moment(value: datetime | None) -> str | None:
-    """A time in whole seconds, UTC."""
-    if value is None:
-        return None
-    return value.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    """A time, which is in UTC here as everywhere, in whole seconds."""
+    return None if value is None else value.isoformat()[:SECONDS_LENGTH] + "Z"
 
 
 def project(workspace: Workspace) -> dict[str, Any]:
