@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -114,6 +114,7 @@ class SqliteWriter:
         self._group: _Group | None = None
         self._commit_is_due = False
         self._connection: sa.Connection | None = None
+        self._driver: sqlite3.Connection | None = None
         self._deadline = float("inf")
 
     @property
@@ -134,7 +135,7 @@ class SqliteWriter:
             await self.acquire()
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._driver = None
         self._thread.shutdown(wait=False)
         self._engine.dispose()
         self._is_taken = False
@@ -215,26 +216,32 @@ class SqliteWriter:
 
     @property
     def driver(self) -> sqlite3.Connection:
-        """The driver's connection."""
-        driver: Any = self.connection.connection.driver_connection
-        return cast("sqlite3.Connection", driver)
+        """The driver's connection; it begins and ends transactions."""
+        assert self._driver is not None  # noqa: S101  # a turn begins by opening it
+        return self._driver
 
     @property
-    def connection(self) -> sa.Connection:
-        """SQLAlchemy's connection over the same; transactions are begun and ended by the driver."""
-        assert self._connection is not None  # noqa: S101  # a turn begins by opening it
-        return self._connection
+    def dialect(self) -> sa.Dialect:
+        """What commands are compiled for."""
+        return self._engine.dialect
 
     def usable(self) -> sa.Connection:
-        """The connection, inside a transaction.
+        """SQLAlchemy's connection over the same, inside a transaction.
 
         Raises:
             DBAPIError: SQLite has undone the transaction because of an earlier error.
         """
-        if not self.driver.in_transaction:
+        self.require_transaction()
+        assert self._connection is not None  # noqa: S101  # a turn begins by opening it
+        return self._connection
+
+    def require_transaction(self) -> sqlite3.Connection:
+        """The driver's connection, inside a transaction; raises as ``usable`` does."""
+        driver = self.driver
+        if not driver.in_transaction:
             undone = sqlite3.OperationalError("disk I/O error: the transaction was undone")
             raise _wrapped("", undone)
-        return self.connection
+        return driver
 
     @contextmanager
     def budget(self) -> Iterator[None]:
@@ -258,8 +265,8 @@ class SqliteWriter:
         if self._group is not None:
             self.driver.execute("SAVEPOINT member")
             return False
-        if self._connection is None:
-            self._connection = await self.in_thread(self._open)
+        if self._driver is None:
+            await self.in_thread(self._open)
         try:
             self.driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:  # another process writes
@@ -267,12 +274,12 @@ class SqliteWriter:
         self._group = _Group()
         return True
 
-    def _open(self) -> sa.Connection:
+    def _open(self) -> None:
         connection = self._engine.connect()
         connection.begin()  # for SQLAlchemy's eyes, once for all: it never ends one by itself then
         driver: Any = connection.connection.driver_connection
         driver.set_progress_handler(self._is_late, LOOK_EVERY)
-        return connection
+        self._connection, self._driver = connection, driver
 
     def _begin_with_patience(self) -> None:
         driver = self.driver
@@ -285,7 +292,7 @@ class SqliteWriter:
     def join(self, member: _Member, *, is_first: bool) -> _Group:
         """Keep what a transaction did, to be committed with its group."""
         assert self._group is not None  # noqa: S101  # begun by this transaction or before it
-        self.usable()
+        self.require_transaction()
         if not is_first:
             self.driver.execute("RELEASE member")
         self._group.members.append(member)
@@ -304,8 +311,12 @@ class SqliteWriter:
                 if driver.in_transaction:
                     driver.execute("ROLLBACK")
                 return None
+            self.require_transaction()
             driver.execute("ROLLBACK TO member")
             driver.execute("RELEASE member")
+        except DBAPIError as error:  # undone by SQLite: everybody's
+            self._group = None
+            group.settle(error.orig)
         except sqlite3.Error as error:
             self._group = None
             self._give_up()
@@ -314,7 +325,7 @@ class SqliteWriter:
 
     def _give_up(self) -> None:
         """Close a connection whose state is not known; the next transaction opens another."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._driver = self._connection, None, None
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -403,10 +414,11 @@ class SqliteWrite:
 
     async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command in the loop; the rows it returns."""
-        ready = command.ready(self._writer.usable().dialect)
+        writer = self._writer
+        ready = command.ready(writer.dialect)
+        driver = writer.require_transaction()
         try:
-            found = self._writer.driver.execute(ready.text, ready.bind(values))
-            return ready.rows(found.fetchall())
+            return ready.rows(driver.execute(ready.text, ready.bind(values)).fetchall())
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
 

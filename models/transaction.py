@@ -186,6 +186,11 @@ class Transaction(Reader):
             self.statements += 1
             return await self._writing.run(command, values)
 
+    async def run_records(self, model: type[M], command: Command, values: Values) -> list[M]:
+        """Run a command that returns all columns of a model; their records."""
+        record: Any = record_of(model)
+        return [record(*row) for row in await self.run(command, values)]
+
     async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""
         complete = _with_defaults(model, values)
@@ -244,9 +249,9 @@ class Transaction(Reader):
         self, model: type[M], entity_id: str, changes: Mapping[str, Any]
     ) -> M | None:
         values = {NEW + name: value for name, value in changes.items()}
-        rows = await self.run(updating(model, tuple(changes)), {"key": entity_id, **values})
-        record: Any = record_of(model)
-        return record(*rows[0]) if rows else None
+        command = updating(model, tuple(changes))
+        found = await self.run_records(model, command, {"key": entity_id, **values})
+        return found[0] if found else None
 
     async def delete_by_id(self, model: type[M], entity_id: str) -> None:
         """Delete the row with this id, if there is one."""
@@ -261,17 +266,33 @@ class Transaction(Reader):
             name: what is counted, for example ``task``.
             first: what a new counter starts with.
         """
-        from models.workspace import Counter  # tables import nothing of this
+        rows = await self.run(_counting(), {"scope": scope, "name": name, "first": first})
+        return int(rows[0][0])
 
-        table = table_of(Counter)
-        insert = _upsert(self.dialect, table).values(scope=scope, name=name, value=first)
-        statement = insert.on_conflict_do_update(
+
+@cache
+def _counting() -> Command:
+    """Advance a counter, or make it; parameters ``scope``, ``name`` and ``first``."""
+    from models.workspace import Counter  # tables import nothing of this
+
+    table = table_of(Counter)
+
+    def build(dialect: DialectName) -> sa.Executable:
+        names = {"scope": "scope", "name": "name", "value": "first"}
+        values = {
+            column: sa.bindparam(name, type_=table.c[column].type) for column, name in names.items()
+        }
+        insert = upserting(dialect, table).values(values)
+        statement: sa.Executable = insert.on_conflict_do_update(
             index_elements=["scope", "name"], set_={"value": table.c.value + 1}
         ).returning(table.c.value)
-        return int(await self.scalar(statement))
+        return statement
+
+    return Command(build)
 
 
-def _upsert(dialect: DialectName, table: sa.Table) -> Any:
+def upserting(dialect: DialectName, table: sa.Table) -> Any:
+    """An INSERT of a dialect that knows ``on_conflict_do_update`` and ``_nothing``."""
     if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
@@ -283,7 +304,7 @@ def _upsert(dialect: DialectName, table: sa.Table) -> Any:
 
 def upsert(reader: Reader, model: type[SQLModel]) -> Any:
     """An INSERT of the reader's dialect that knows ``on_conflict_do_update`` and ``_nothing``."""
-    return _upsert(reader.dialect, table_of(model))
+    return upserting(reader.dialect, table_of(model))
 
 
 def select_all(model: type[SQLModel]) -> sa.Select[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Task, TaskDependency, table_of
+from models.commands import Command
 from models.enums import DependencyKind, Permission, TaskStatus
 from models.transaction import Reader, select_all
 from resolvers import validation as check
@@ -133,21 +134,7 @@ async def release_dependents(ctx: Context, task: Task) -> list[Task]:
     A task waits for what it depends on; one that is BLOCKED with this task as its parent counts
     as waiting for it too.
     """
-    waiting = (
-        sa.select(DEPENDENCY.task_id).where(DEPENDENCY.depends_on_id == task.id).scalar_subquery()
-    )
-    candidates = await ctx.transaction.records(
-        Task,
-        select_all(Task)
-        .where(
-            sa.or_(TASK.id.in_(waiting), TASK.parent_id == task.id),
-            TASK.status == TaskStatus.BLOCKED,
-            TASK.deleted_at.is_(None),
-        )
-        .order_by(TASK.number)
-        .limit(1000)
-        .with_for_update(key_share=True),
-    )
+    candidates = await ctx.transaction.run_records(Task, BLOCKED_BY, {"task_id": task.id})
     return [
         await change_task(
             ctx,
@@ -161,3 +148,25 @@ async def release_dependents(ctx: Context, task: Task) -> list[Task]:
         for candidate in candidates
         if not await unmet_dependencies(ctx.transaction, candidate.id)
     ]
+
+
+BLOCKED_BY = Command(
+    lambda _dialect: (
+        select_all(Task)
+        .where(
+            sa.or_(
+                TASK.id.in_(
+                    sa.select(DEPENDENCY.task_id)
+                    .where(DEPENDENCY.depends_on_id == sa.bindparam("task_id"))
+                    .scalar_subquery()
+                ),
+                TASK.parent_id == sa.bindparam("task_id"),
+            ),
+            TASK.status == str(TaskStatus.BLOCKED),
+            TASK.deleted_at.is_(None),
+        )
+        .order_by(TASK.number)
+        .limit(1000)
+        .with_for_update(key_share=True)
+    )
+)

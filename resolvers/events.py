@@ -1,8 +1,10 @@
 """Events: buffered by operations, numbered and written at the end of their transaction."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -11,6 +13,7 @@ from sqlmodel import SQLModel
 
 from models import Event, EventStream, table_of
 from models.base import Record
+from models.commands import Command
 from models.transaction import Transaction
 from resolvers.principal import Principal
 
@@ -66,19 +69,39 @@ def snapshot(record: SQLModel | Record) -> dict[str, Any]:
     assert isinstance(record, Record)  # noqa: S101  # records are typed as their models
     kept: dict[str, Any] = {}
     truncated: list[str] = []
-    never = NEVER_IN_SNAPSHOTS | NEVER_OF.get(type(record).__name__, frozenset())
-    for name in record._columns:  # noqa: SLF001  # the record's own column list
-        value = getattr(record, name)
-        if value is None or name in never:
+    kind_of_record: Any = type(record)
+    names, values_of = _snapshot_columns(kind_of_record)
+    for name, value in zip(names, values_of(record), strict=True):
+        if value is None:
             continue
-        bounded = _bounded(value)
-        if bounded is not value and not isinstance(value, datetime | date):
-            truncated.append(name)
-        if bounded is not None:
-            kept[name] = bounded
+        kind = type(value)
+        if (kind is str and len(value) <= SNAPSHOT_TEXT) or kind in _SMALL:
+            kept[name] = value
+        elif isinstance(value, datetime | date):
+            kept[name] = value.isoformat()
+        else:
+            bounded = _bounded(value)
+            if bounded is not value:
+                truncated.append(name)
+            if bounded is not None:
+                kept[name] = bounded
     if truncated:
         kept["truncated"] = truncated
     return kept
+
+
+_SMALL = frozenset({int, float, bool})
+
+
+@cache
+def _snapshot_columns(
+    kind: type[Record],
+) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
+    """The columns of a record that go into its snapshots, and how to get all their values."""
+    names = tuple(name for name in kind._columns if name not in NEVER_IN_SNAPSHOTS)  # noqa: SLF001  # the record's own column list
+    if len(names) == 1:
+        return names, lambda record: (getattr(record, names[0]),)
+    return names, attrgetter(*names)
 
 
 class SnapshotView:
@@ -104,8 +127,6 @@ class SnapshotView:
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= SNAPSHOT_TEXT else value[:SNAPSHOT_TEXT]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
     if isinstance(value, dict | list):
         return value if len(orjson.dumps(value)) <= SNAPSHOT_JSON else None
     return value
@@ -153,14 +174,20 @@ async def append_events(
     return heads
 
 
-async def _advance(transaction: Transaction, stream_id: str, count: int) -> Position:
-    table = table_of(EventStream)
-    row = await transaction.first(
-        sa.update(table)
-        .where(table.c.id == stream_id)
-        .values(seq=table.c.seq + count)
-        .returning(table.c.epoch, table.c.seq)
+STREAM = table_of(EventStream)
+ADVANCE = Command(
+    lambda _dialect: (
+        sa.update(STREAM)
+        .where(STREAM.c.id == sa.bindparam("stream"))
+        .values(seq=STREAM.c.seq + sa.bindparam("count", type_=sa.BigInteger))
+        .returning(STREAM.c.epoch, STREAM.c.seq)
     )
-    if row is None:
+)
+
+
+async def _advance(transaction: Transaction, stream_id: str, count: int) -> Position:
+    rows = await transaction.run(ADVANCE, {"stream": stream_id, "count": count})
+    if not rows:
         raise LookupError(f"no event log {stream_id}")
-    return Position(stream_id, row.epoch, row.seq)
+    epoch, seq = rows[0]
+    return Position(stream_id, epoch, seq)

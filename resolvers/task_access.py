@@ -1,5 +1,6 @@
 """One task: looking it up, and writing a change of it; what every operation on tasks stands on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from models import Task, Workspace, table_of
 from models.base import column_names, record_of
+from models.commands import Command
 from models.enums import DependencyKind, Permission
 from models.prepared import DialectName, Prepared
 from resolvers import validation as check
@@ -41,20 +43,19 @@ async def get_task(
         raise NotFoundError("Task")
     if permission == Permission.READ and not ctx.in_transaction:
         return await _read_task(ctx, task_id, with_columns(Task, columns, "workspace_id"))
-    statement = (
-        sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
-        .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
-        .where(TASK.id == task_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
-    )
+    row: Sequence[Any] | None
     if ctx.in_transaction:
-        statement = statement.with_for_update(of=table_of(Task), key_share=True)
-    row = await (await ctx.reader()).first(statement)
+        found = await ctx.transaction.run(LOCKED_TASK, {"task_id": task_id})
+        row = found[0] if found else None
+    else:
+        statement = _with_workspace_status().where(TASK.id == task_id)
+        row = await (await ctx.reader()).first(statement)
     if row is None:
         raise NotFoundError("Task")
-    ctx.require(permission, row.workspace_id, kind="Task")
-    if permission != Permission.READ:
-        require_active(row.workspace_status)
     task: Task = record_from(Task, row)
+    ctx.require(permission, task.workspace_id, kind="Task")
+    if permission != Permission.READ:
+        require_active(row[-1])
     return task
 
 
@@ -82,7 +83,24 @@ def _live_task(columns: Columns) -> Prepared[Task]:
     return Prepared(Task, columns or column_names(Task), ["task_id"], build)
 
 
-def record_from(model: Any, row: sa.Row[Any]) -> Any:
+def _with_workspace_status() -> sa.Select[Any]:
+    return (
+        sa.select(*table_of(Task).c, WORKSPACE.status.label("workspace_status"))
+        .join(table_of(Workspace), WORKSPACE.id == TASK.workspace_id)
+        .where(TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
+    )
+
+
+LOCKED_TASK = Command(
+    lambda _dialect: (
+        _with_workspace_status()
+        .where(TASK.id == sa.bindparam("task_id"))
+        .with_for_update(of=table_of(Task), key_share=True)
+    )
+)
+
+
+def record_from(model: Any, row: Sequence[Any]) -> Any:
     """The record of a row that starts with all columns of the model."""
     return record_of(model)(*row[: len(column_names(model))])
 

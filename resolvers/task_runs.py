@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Agent, Run, Task, Workspace, table_of
+from models.commands import Command
 from models.enums import PRIORITY_LEVEL_MAX, Executor, QueueClass, RunKind, RunStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, RUN_LIVE, RUN_TRANSITIONS
 from models.transaction import select_all
@@ -32,13 +33,21 @@ def queue_key(priority_level: int, queued_at: datetime) -> float:
 
 async def live_runs(ctx: Context, task: Task) -> list[Run]:
     """The managed runs of a task that have not ended, oldest first; locked."""
-    return await ctx.transaction.records(
-        Run,
+    return await ctx.transaction.run_records(Run, LIVE_RUNS, {"task_id": task.id})
+
+
+LIVE_RUNS = Command(
+    lambda _dialect: (
         select_all(Run)
-        .where(RUN.task_id == task.id, RUN.managed.is_(True), RUN.status.in_(sorted(RUN_LIVE)))
+        .where(
+            RUN.task_id == sa.bindparam("task_id"),
+            RUN.managed.is_(True),
+            sa.or_(*(RUN.status == str(status) for status in sorted(RUN_LIVE))),
+        )
         .order_by(RUN.created_at, RUN.id)
-        .with_for_update(),
+        .with_for_update()
     )
+)
 
 
 async def queue_run(

@@ -1,9 +1,14 @@
 """Kept totals of tasks per workspace, status and archive: a page never has to count."""
 
 from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
 
 from models import Task, TaskTotal, table_of
-from models.transaction import Transaction, upsert
+from models.commands import Command, DialectName
+from models.transaction import Transaction, upserting
 
 TOTAL = table_of(TaskTotal).c
 
@@ -26,17 +31,36 @@ class TaskTotals:
 
     async def write(self, transaction: Transaction) -> None:
         """Write what was noted."""
-        rows = [
-            {"workspace_id": key[0], "status": key[1], "archived": key[2], "total": delta}
-            for key, delta in sorted(self._changes.items())
-            if delta
-        ]
-        if not rows:
+        changes = [(key, delta) for key, delta in sorted(self._changes.items()) if delta]
+        if not changes:
             return
-        insert = upsert(transaction, TaskTotal).values(rows)
-        await transaction.execute(
-            insert.on_conflict_do_update(
-                index_elements=["workspace_id", "status", "archived"],
-                set_={"total": TOTAL.total + insert.excluded.total},
-            )
+        values: dict[str, Any] = {}
+        for number, ((workspace_id, status, archived), delta) in enumerate(changes):
+            values |= {
+                f"workspace_id_{number}": workspace_id,
+                f"status_{number}": status,
+                f"archived_{number}": archived,
+                f"total_{number}": delta,
+            }
+        await transaction.run(_adding(len(changes)), values)
+
+
+@lru_cache(maxsize=64)
+def _adding(count: int) -> Command:
+    """Add to so many totals; parameters: the columns of TaskTotal, numbered."""
+    names = ("workspace_id", "status", "archived", "total")
+
+    def build(dialect: DialectName) -> sa.Executable:
+        insert = upserting(dialect, table_of(TaskTotal)).values(
+            [
+                {name: sa.bindparam(f"{name}_{number}", type_=TOTAL[name].type) for name in names}
+                for number in range(count)
+            ]
         )
+        statement: sa.Executable = insert.on_conflict_do_update(
+            index_elements=["workspace_id", "status", "archived"],
+            set_={"total": TOTAL.total + insert.excluded.total},
+        )
+        return statement
+
+    return Command(build)

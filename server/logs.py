@@ -9,6 +9,8 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from typing import Any, TextIO
 from uuid import UUID, uuid4
 
@@ -29,7 +31,7 @@ _QUIET_PATHS = ("/healthz", "/readyz", "/assets/")
 # They tell every connection or query at "info"; a board's own lines would drown.
 _TALKATIVE = ("asyncio", "aiosqlite", "websockets", "alembic", "sqlalchemy.engine", "httpx2")
 
-_requests = structlog.stdlib.get_logger("dragoman.request")
+_requests = logging.getLogger("dragoman.request")
 
 
 def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
@@ -56,7 +58,8 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = _Handler(stream)
+    renderer = _renderer(settings, stream)
+    handler = _Handler(stream, renderer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -65,7 +68,7 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,
                 redact_event,
-                _renderer(settings, stream),
+                renderer,
             ],
         )
     )
@@ -135,21 +138,55 @@ class RequestLog:
         failed = is_http and status is not None and status >= _SERVER_ERROR
         quiet = path.startswith(_QUIET_PATHS) and not failed
         level = logging.ERROR if failed else logging.DEBUG if quiet else logging.INFO
-        facts: dict[str, Any] = {
-            "method": method[:16],
-            "path": _printable(path[:_MAX_PATH]),
-            "status": status,
-            "duration_ms": round(seconds * 1000, 2),
-        }
-        principal = scope["state"].get("principal_id")
-        if principal is not None:
-            facts["principal"] = str(principal)
-        _requests.log(level, "request", **facts)
+        if _requests.isEnabledFor(level):
+            facts: dict[str, Any] = {
+                "method": method[:16],
+                "path": _printable(path[:_MAX_PATH]),
+                "status": status,
+                "duration_ms": round(seconds * 1000, 2),
+            }
+            principal = scope["state"].get("principal_id")
+            if principal is not None:
+                facts["principal"] = str(principal)
+            _log_request(level, facts)
         self._metrics.http_request(method=method, path=path, status=status or 0, seconds=seconds)
+
+
+def _log_request(level: int, facts: dict[str, Any]) -> None:
+    """Write a request's line: like any other, but past the records and chains of two libraries.
+
+    Every request has one, so its way is short.
+    """
+    event = {
+        **facts,
+        "event": "request",
+        **structlog.contextvars.get_contextvars(),
+        "level": logging.getLevelName(level).lower(),
+        "logger": _requests.name,
+        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.write(event)
+        else:
+            record = _requests.makeRecord(_requests.name, level, "", 0, event, (), None)
+            handler.handle(record)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second call finds and replaces it and leaves those of others."""
+
+    def __init__(self, stream: TextIO, renderer: Any) -> None:
+        super().__init__(stream)
+        self._renderer = renderer
+
+    def write(self, event: dict[str, Any]) -> None:
+        """Write an event that is complete but for its secrets, which are covered here."""
+        line = self._renderer(None, "", redact_event(None, "", event))
+        # As in logging's own handlers: a log that cannot be written fails no request.
+        with self.lock or nullcontext(), suppress(OSError, ValueError):
+            self.stream.write(f"{line}\n")
+            self.flush()
 
 
 def _is_no_handshake(record: logging.LogRecord) -> bool:
