@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,6 +206,18 @@ class Database:
             await write.begin()
             return write
         return await PostgresqlWrite.begin(await self._connect())
+
+    def read_now(self) -> tuple[Reader, Callable[[], None]] | None:
+        """A snapshot that can be had without waiting, and what gives it back; SQLite only."""
+        if self._sqlite is None:
+            return None
+        readers = self._sqlite.readers
+        with _translated():
+            snapshot = readers.take_now()
+        if snapshot is None:
+            return None
+        reader = Reader(snapshot.fetch, self.dialect, snapshot.fetch_prepared)
+        return reader, partial(readers.give_back, snapshot)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:

@@ -176,11 +176,16 @@ def newest_of_each(
         joined = sa.join(parents.table, chosen, sa.true())
         return sa.select(*(chosen.c[name] for name in columns)).select_from(joined)
     inner = table.alias("inner_rows")
-    ids = sa.select(inner.c.id).where(belongs(inner)).order_by(*order(inner)).limit(limit)
+    ids: sa.Select[Any] = (
+        sa.select(sa.literal_column("inner_rows.rowid"))  # shorter than a UUID to look up
+        .where(belongs(inner))
+        .order_by(*order(inner))
+        .limit(limit)
+    )
     return (
         sa.select(*(table.c[name] for name in columns))
         .select_from(parents.table, table)
-        .where(table.c.id.in_(ids.correlate(parents.table)))
+        .where(sa.literal_column(f"{table.name}.rowid").in_(ids.correlate(parents.table)))
         .order_by(*order(table))
     )
 

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -131,19 +131,41 @@ class SqliteReadPool:
         Raises:
             NoConnectionError: none was free in time.
         """
+        connection = self.take_now()
+        if connection is None:
+            try:
+                async with asyncio.timeout(self._wait):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise NoConnectionError("no database connection was free in time") from None
+            connection = self._begun()
         try:
-            async with asyncio.timeout(self._wait):
-                await self._places.acquire()
-        except TimeoutError:
-            raise NoConnectionError("no database connection was free in time") from None
+            yield connection
+        finally:
+            self.give_back(connection)
+
+    def take_now(self) -> SqliteReadConnection | None:
+        """A connection with a snapshot, if one is free, to be given back; else None."""
+        if self._places.locked():
+            return None
+        with suppress(StopIteration):
+            self._places.acquire().send(None)  # it is free, so this does not wait
+        return self._begun()
+
+    def _begun(self) -> SqliteReadConnection:
         try:
             connection = self._free.pop() if self._free else self._open()
             connection.begin()
-            try:
-                yield connection
-            finally:
-                connection.end()
-                self._free.append(connection)
+        except BaseException:
+            self._places.release()
+            raise
+        return connection
+
+    def give_back(self, connection: SqliteReadConnection) -> None:
+        """End a snapshot."""
+        try:
+            connection.end()
+            self._free.append(connection)
         finally:
             self._places.release()
 

@@ -109,6 +109,7 @@ class Context:
         self.run_totals = RunTotals()
         self._reader: Reader | None = None
         self._reader_stack: AsyncExitStack | None = None
+        self._give_back: Callable[[], None] | None = None
         self._opening: Awaitable[Reader] | None = None
 
     @property
@@ -200,12 +201,21 @@ class Context:
             return self._transaction
         if self._reader is None:
             if self._opening is None:
+                if (found := self._read_now()) is not None:
+                    self._reader, self._give_back = found
+                    return self._reader
                 self._opening = asyncio.ensure_future(self._open_reader())
             try:
                 self._reader = await self._opening
             finally:
                 self._opening = None
         return self._reader
+
+    def _read_now(self) -> tuple[Reader, Callable[[], None]] | None:
+        try:
+            return self.services.database.read_now()
+        except DatabaseBusyError as error:
+            raise UnavailableError(str(error)) from error
 
     async def _open_reader(self) -> Reader:
         stack = AsyncExitStack()
@@ -221,6 +231,9 @@ class Context:
         stack, self._reader_stack, self._reader = self._reader_stack, None, None
         self.loaders.clear()
         self.live_workspaces.clear()
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
         if stack is not None:
             await stack.aclose()
 

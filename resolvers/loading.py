@@ -168,6 +168,7 @@ def _newest_first(run: sa.FromClause) -> list[sa.ColumnElement[Any]]:
     return [run.c.created_at.desc(), run.c.id.desc()]
 
 
+@lru_cache(maxsize=STATEMENTS_KEPT)
 def with_columns(model: type[SQLModel], columns: Columns, *names: str) -> Columns:
     """The columns with some more, in the table's order."""
     if columns is None:

@@ -118,16 +118,19 @@ async def runs_of_task(
         InvalidError: page arguments that cannot be accepted.
     """
     ctx.require(Permission.READ, task.workspace_id, kind="Task")
-    statement = select_all(Run).where(RUN.task_id == task.id)
+
+    def statement() -> sa.Select[Any]:
+        return select_all(Run).where(RUN.task_id == task.id)
+
     if not is_first_page(page):
-        return await read_page(ctx, Run, statement, order=ORDER, page=page)
+        return await read_page(ctx, Run, statement(), order=ORDER, page=page)
     return await read_first_page(
         ctx,
         runs_of_one(with_columns(Run, columns, "created_at")),
         task.id,
         order=names_of(ORDER),
         page=page,
-        count=lambda: capped_count(ctx, statement),
+        count=lambda: capped_count(ctx, statement()),
     )
 
 

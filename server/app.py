@@ -87,10 +87,10 @@ def create_app(settings: Settings) -> Starlette:
 
     app = Starlette(
         routes=[
-            *pages.routes(settings, dialects=rest_links()),
-            *health_routes(),
             Route("/graphql", graphql),
             WebSocketRoute("/graphql", graphql),
+            *pages.routes(settings, dialects=rest_links()),
+            *health_routes(),
             Route("/compat/{path:path}", rest),
             WebSocketRoute("/compat/{path:path}", rest),
         ],

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.metrics import Metrics
@@ -24,6 +24,7 @@ from server.redaction import redact_event
 from server.settings import Settings
 
 REQUEST_ID_HEADER = "X-Request-ID"
+_ID_HEADER = REQUEST_ID_HEADER.lower().encode()
 _MAX_PATH = 1024
 _SERVER_ERROR = 500
 # Asked every few seconds by machines, or once per page by browsers: no news while it works.
@@ -121,15 +122,16 @@ class RequestLog:
         scope.setdefault("state", {})["request_id"] = request_id
         outcome = _Outcome(send, receive, request_id)
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id, operation=None):
-            structlog.contextvars.unbind_contextvars("operation")
-            try:
-                await self._app(scope, outcome.receive, outcome.send)
-            except Exception:
-                outcome.status = outcome.status or _SERVER_ERROR
-                raise
-            finally:
-                self._write(scope, outcome.status, time.perf_counter() - started)
+        before = structlog.contextvars.bind_contextvars(request_id=request_id, operation=None)
+        structlog.contextvars.unbind_contextvars("operation")
+        try:
+            await self._app(scope, outcome.receive, outcome.send)
+        except Exception:
+            outcome.status = outcome.status or _SERVER_ERROR
+            raise
+        finally:
+            self._write(scope, outcome.status, time.perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**before)
 
     def _write(self, scope: Scope, status: int | None, seconds: float) -> None:
         path = str(scope["path"])
@@ -210,7 +212,9 @@ class _Outcome:
             "websocket.accept",
             "websocket.http.response.start",
         }:
-            MutableHeaders(scope=message).setdefault(REQUEST_ID_HEADER, self._request_id)
+            headers = message.get("headers", ())
+            if all(name.lower() != _ID_HEADER for name, _ in headers):
+                message["headers"] = [*headers, (_ID_HEADER, self._request_id.encode())]
         if kind in {"http.response.start", "websocket.http.response.start"}:
             self.status = message["status"]
         elif kind == "websocket.close":
