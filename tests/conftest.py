@@ -1,8 +1,8 @@
 """What all tests share: which services they may need, and a settled environment.
 
-A test marked ``postgres``, ``redis``, ``browser`` or ``agents`` is skipped where that is missing.
-``DRAGOMAN_TEST_REQUIRE=postgres,redis,browser,agents`` turns the skip into a failed session, so
-that a machine meant to run everything cannot quietly run less.
+A test marked ``postgres``, ``redis``, ``browser``, ``agents`` or ``clients`` is skipped where that
+is missing. ``DRAGOMAN_TEST_REQUIRE=postgres,redis,browser,agents,clients`` turns the skip into a
+failed session, so that a machine meant to run everything cannot quietly run less.
 """
 
 import os
@@ -20,6 +20,7 @@ REDIS_ADDRESS = ("127.0.0.1", 6379)
 BROWSER_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 AGENT_PROGRAMS = ("claude", "codex", "gemini", "opencode")
 AGENTS_VARIABLE = "DRAGOMAN_TEST_AGENTS"
+CLIENTS_VARIABLE = "DRAGOMAN_TEST_CLIENTS"
 REQUIRE_VARIABLE = "DRAGOMAN_TEST_REQUIRE"
 
 
@@ -55,11 +56,20 @@ def _no_agents() -> str | None:
     return f"{names} not in {folder}: deploy/install_agents.sh {folder} {' '.join(AGENT_PROGRAMS)}"
 
 
+def _no_clients() -> str | None:
+    default = Path(__file__).parents[1] / ".cache" / "clients"
+    folder = Path(os.environ.get(CLIENTS_VARIABLE) or default).absolute()
+    if (folder / "posthog" / "version").exists() and shutil.which("node"):
+        return None
+    return f"no clients in {folder} (or no node): deploy/install_clients.sh {folder}"
+
+
 _PROBES: dict[str, Callable[[], str | None]] = {
     "postgres": _no_postgres,
     "redis": _no_redis,
     "browser": _no_browser,
     "agents": _no_agents,
+    "clients": _no_clients,
 }
 
 
