@@ -30,6 +30,7 @@ ENTRIES = {
     "Sprint": ("Query.sprint", "sprint"),
     "Agent": ("Query.agent", "agent"),
     "User": ("Query.user", "user viewer"),
+    "Webhook": ("Query.webhook", "webhook"),
     "Viewer": ("Query.viewer", None),
 }
 """Where the walk begins: a root field, and which of the tenant's own things it shows."""
