@@ -1,6 +1,5 @@
 """Reading for PostHog's answers: projects, pages, and what is shown beside tasks and runs."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -10,7 +9,7 @@ from models.enums import Permission
 from resolvers.artifacts import artifacts_of_runs
 from resolvers.client_runs import sign_run_log
 from resolvers.errors import ForbiddenError, NotFoundError
-from resolvers.loading import load_by_id, newest_runs
+from resolvers.loading import find_by_ids, newest_runs_of_each
 from resolvers.paging import PageArguments, Slice
 from resolvers.run_queries import get_run
 from resolvers.task_access import get_task
@@ -22,7 +21,8 @@ from resolvers.workspace_queries import (
     list_workspaces,
 )
 from resolvers.workspaces import get_workspace
-from rest_compat.posthog.shapes import RunFacts, run_json, task_json
+from rest_compat.posthog import words
+from rest_compat.posthog.shapes import RunFacts, run_json, task_json, user_json
 from rest_compat.routing import Call
 
 PAGE_SIZE = 50
@@ -115,19 +115,23 @@ async def shown_tasks(
 ) -> list[dict[str, Any]]:
     """Tasks of one project as the API shows them; one statement for what is beside them."""
     ctx = call.ctx
-    newest = await asyncio.gather(*(newest_runs(ctx, task.id, number=1) for task in tasks))
-    creators = await asyncio.gather(*(load_by_id(ctx, User, task.created_by) for task in tasks))
+    newest = await newest_runs_of_each(ctx, [task.id for task in tasks], number=1)
+    creators = await find_by_ids(ctx, User, [task.created_by for task in tasks])
+    people = {
+        user.id: user_json(user, with_email=knows_details_of(ctx, user.id))
+        for user in {user.id: user for user in creators if user is not None}.values()
+    }
     facts = await facts_of(call, project, [runs[0] for runs in newest if runs])
-    by_task = {found.run.task_id: found for found in facts}
+    by_task = {found.run.task_id: run_json(found) for found in facts}
+    prefix = words.slug_prefix(project.name)
     return [
         task_json(
             task,
-            workspace=project,
-            latest=by_task.get(task.id),
-            creator=creator,
-            with_email=creator is not None and knows_details_of(ctx, creator.id),
+            slug_prefix=prefix,
+            latest_run=by_task.get(task.id),
+            created_by=people.get(task.created_by or ""),
         )
-        for task, creator in zip(tasks, creators, strict=True)
+        for task in tasks
     ]
 
 

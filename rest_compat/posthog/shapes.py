@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from models import Artifact, Run, Task, User, Workspace
+from models import Artifact, Run, Task, User
 from rest_compat.posthog import words
 
 
@@ -265,10 +265,9 @@ def run_json(facts: RunFacts) -> dict[str, Any]:
 def task_json(
     task: Task,
     *,
-    workspace: Workspace,
-    latest: RunFacts | None,
-    creator: User | None,
-    with_email: bool,
+    slug_prefix: str,
+    latest_run: dict[str, Any] | None,
+    created_by: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """A task; one that was made archived has no moment of archiving."""
     number = words.task_number(task.number)
@@ -276,7 +275,7 @@ def task_json(
     return {
         "id": task.id,
         "task_number": number,
-        "slug": f"{words.slug_prefix(workspace.name)}-{number}",
+        "slug": f"{slug_prefix}-{number}",
         "title": task.title,
         "title_manually_set": task.title_manually_set,
         "description": task.description,
@@ -290,10 +289,10 @@ def task_json(
         "archived": task.archived_at is not None,
         "archived_at": None if made_archived else words.moment(task.archived_at),
         "ci_prompt": task.ci_prompt,
-        "latest_run": None if latest is None else run_json(latest),
+        "latest_run": latest_run,
         "created_at": words.moment(task.created_at),
         "updated_at": words.moment(task.updated_at),
-        "created_by": None if creator is None else user_json(creator, with_email=with_email),
+        "created_by": created_by,
     }
 
 

@@ -1,6 +1,5 @@
 """Routes of tasks: list, create, read, change, delete, and the short forms."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -8,7 +7,7 @@ from pydantic import BaseModel
 
 from models.enums import Permission
 from resolvers.errors import InvalidError, NotFoundError
-from resolvers.loading import newest_runs
+from resolvers.loading import newest_runs_of_each
 from resolvers.task_queries import TaskFilter, TaskOrder, list_task_repositories, list_tasks
 from resolvers.tasks import create_task, delete_task, update_task
 from resolvers.users import get_user_by_number
@@ -194,7 +193,7 @@ async def tasks_summaries(call: Call, project_id: str, body: SummariesBody) -> A
         page=page,
     )
     count, _ = await found.count()
-    newest = await asyncio.gather(*(newest_runs(call.ctx, t.id, number=1) for t in found.nodes))
+    newest = await newest_runs_of_each(call.ctx, [task.id for task in found.nodes], number=1)
     results = [
         summary_json(task, runs[0] if runs else None)
         for task, runs in zip(found.nodes, newest, strict=True)

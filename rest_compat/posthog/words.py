@@ -82,4 +82,4 @@ def moment(value: datetime | None) -> str | None:
     """A moment as PostHog writes it: UTC, microseconds, ``Z``."""
     if value is None:
         return None
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
