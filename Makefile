@@ -6,9 +6,11 @@ PIN    := build/pin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 # How long `make chaos` goes on, in seconds: make chaos SECONDS=3600
 SECONDS ?= 300
+# How long `make fuzz` goes on, in hours: make fuzz HOURS=8
+HOURS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev serve test test-long check format bench chaos requirements wheel \
+.PHONY: help install install-dev serve test test-long check format fuzz bench chaos requirements wheel \
         vendor clean
 
 help: ## list the targets
@@ -44,6 +46,9 @@ test-long: install-dev ## fuzzing, chaos, real browsers and clients (at most 30 
 
 chaos: install-dev ## kill servers at random under load for SECONDS (300), on both databases
 	DRAGOMAN_TEST_CHAOS_SECONDS=$(SECONDS) $(BIN)/pytest -q -s -m long --timeout 0 tests/chaos
+
+fuzz: install-dev ## compare compiled answers with graphql-core's for HOURS (1), on random documents
+	$(BIN)/python tests/compiler/fuzz.py --hours $(HOURS)
 
 bench: install-dev ## measure this machine beside its peers; writes docs/performance.md (a quarter of an hour)
 	$(BIN)/python -m benchmarks
