@@ -31,7 +31,6 @@ GROWING = {
     "Task.history",
     "Task.runs",
     "Workspace.agents",
-    "Workspace.budget",
     "Workspace.history",
     "Workspace.members",
     "Workspace.queueReport",
