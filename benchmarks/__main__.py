@@ -23,6 +23,7 @@ MODULES = {
     "startup": "benchmarks.startup",
     "memory": "benchmarks.memory",
     "growth": "benchmarks.growth",
+    "noisy": "benchmarks.noisy",
 }
 """Parts with a module of their own, whose ``section(quick=…)`` measures."""
 PARTS = [*QUERIES, *(f"{name}-postgresql" for name in ("w1", "w2")), *MODULES]

@@ -1,7 +1,7 @@
 """Lists of runs, one run, and what it printed."""
 
 import zlib
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,9 @@ OUTPUT = table_of(RunOutput).c
 OUTPUT_PAGE_MAX = 1_000
 CHAIN_LENGTH = 10
 """How many runs back a resumed run's history is followed."""
+OUTPUT_PAGE_CHARACTERS = 1 << 20
+"""A page of output ends before this many, unless its first line alone has more."""
+CHUNKS_AT_ONCE = 16
 ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
 
 
@@ -231,7 +234,7 @@ async def read_run_output(
         ctx: needs ``read``.
         run_id: whose output.
         after: the last line seen; 0 for the beginning.
-        limit: 1 to 1,000 lines.
+        limit: 1 to 1,000 lines; fewer come where they would have more than a million characters.
 
     Raises:
         NotFoundError, InvalidError.
@@ -241,20 +244,35 @@ async def read_run_output(
     if not 0 <= after < 2**31:
         raise InvalidError("after must be a line number", field="after")
     run = await get_run(ctx, run_id=run_id)
-    chunks = await (await ctx.reader()).records(
-        RunOutput,
-        select_all(RunOutput)
-        .where(OUTPUT.run_id == run_id, OUTPUT.last_line > after)
-        .where(OUTPUT.first_line <= after + limit)
-        .order_by(OUTPUT.first_line)
-        .limit(limit),
-    )
     entries: list[OutputEntry] = []
-    for chunk in chunks:
-        entries.extend(entry for entry in unpack_entries(chunk) if entry.line > after)
-        if len(entries) >= limit:
+    size = 0
+    async for entry in _entries_after(ctx, run_id, after):
+        size += len(entry.text)
+        if entries and size > OUTPUT_PAGE_CHARACTERS:
             break
-    return OutputPage(entries[:limit], run.output_lines, run.status in RUN_FINAL)
+        entries.append(entry)
+        if len(entries) == limit:
+            break
+    return OutputPage(entries, run.output_lines, run.status in RUN_FINAL)
+
+
+async def _entries_after(ctx: Context, run_id: str, after: int) -> AsyncIterator[OutputEntry]:
+    """Lines behind a line number, a few chunks read at a time."""
+    while True:
+        chunks = await (await ctx.reader()).records(
+            RunOutput,
+            select_all(RunOutput)
+            .where(OUTPUT.run_id == run_id, OUTPUT.last_line > after)
+            .order_by(OUTPUT.first_line)
+            .limit(CHUNKS_AT_ONCE),
+        )
+        for chunk in chunks:
+            for entry in unpack_entries(chunk):
+                if entry.line > after:
+                    yield entry
+        if len(chunks) < CHUNKS_AT_ONCE:
+            return
+        after = chunks[-1].last_line
 
 
 async def task_diff(ctx: Context, *, task_id: str) -> Diff | None:

@@ -260,7 +260,8 @@ class Run(Node):
         return found
 
     @strawberry.field(
-        description="Lines of its output.",
+        description="Lines of its output: fewer than asked for where they would have more than a "
+        "million characters; lastLine tells whether there are more.",
         metadata={"page_size_arguments": ("first",), "max_page_size": 1_000},
     )
     async def output(
