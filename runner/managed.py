@@ -10,7 +10,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,8 @@ class ManagedRun:
     system: Context
     settings: RunnerSettings
     claimed: ClaimedRun
+    pace: Callable[[], float] = lambda: LOOK_SECONDS
+    """Seconds between two looks at the run's output."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _cause: StopCause | None = None
@@ -402,7 +404,7 @@ class ManagedRun:
             await asyncio.sleep(LOOK_SECONDS)
             return
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(self.pace()):
                 await self._stop.wait()
         except TimeoutError:
             return

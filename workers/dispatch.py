@@ -31,6 +31,7 @@ from resolvers.run_claims import (
 from resolvers.run_execution import fail_lost_run
 from runner.command_run import CommandRun
 from runner.configuration import RunnerSettings
+from runner.managed import LOOK_SECONDS as LOOK_RUN_SECONDS
 from runner.managed import LeaseLostError, ManagedRun
 from workers.leftovers import remove_leftovers
 
@@ -123,6 +124,13 @@ class RunDispatcher:
                 return
             self._begin(claimed, adopted=False)
 
+    def _pace(self) -> float:
+        """Seconds between two looks at one run's output, longer where there are many runs.
+
+        From ten runs on the looks together cost the same; no line waits longer than a second.
+        """
+        return min(1.0, LOOK_RUN_SECONDS * max(1.0, len(self._active) / 10))
+
     def _runs(self) -> int:
         """How many runs that are no commands this server executes."""
         return sum(not isinstance(run, CommandRun) for run, _ in self._active.values())
@@ -153,7 +161,7 @@ class RunDispatcher:
 
     def _begin(self, claimed: ClaimedRun, *, adopted: bool) -> None:
         kind = CommandRun if claimed.run.kind == RunKind.COMMAND else ManagedRun
-        run = kind(self._system(), self.settings, claimed)
+        run = kind(self._system(), self.settings, claimed, pace=self._pace)
         log.info("run begins", run_id=run.run_id, adopted=adopted)
         task = asyncio.create_task(self._see_to_its_end(run, adopted=adopted))
         self._active[run.run_id] = (run, task)
