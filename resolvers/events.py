@@ -98,7 +98,8 @@ def _snapshot_columns(
     kind: type[Record],
 ) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
     """The columns of a record that go into its snapshots, and how to get all their values."""
-    names = tuple(name for name in kind._columns if name not in NEVER_IN_SNAPSHOTS)  # noqa: SLF001  # the record's own column list
+    never = NEVER_IN_SNAPSHOTS | NEVER_OF.get(kind.__name__, frozenset())
+    names = tuple(name for name in kind._columns if name not in never)  # noqa: SLF001  # the record's own column list
     if len(names) == 1:
         return names, lambda record: (getattr(record, names[0]),)
     return names, attrgetter(*names)

@@ -63,6 +63,22 @@ async def test_a_secret_is_shown_once_even_to_who_asks_twice(
     assert told["webhook"]["previousSecretUntil"] is not None
 
 
+async def test_the_log_tells_of_a_webhook_but_not_its_address(
+    inside: Inside, workspace_id: str
+) -> None:
+    given = new_hook(workspace_id, url="https://9.9.9.9/services/xyzzy", secret=SECRET)
+    await inside.post(CREATE, given, token=inside.token)
+    log = await inside.post(
+        "query ($w: ID!) { events(workspaceId: $w) { nodes { type payload } } }",
+        {"w": workspace_id},
+        token=inside.token,
+    )
+    types = [event["type"] for event in log.data["events"]["nodes"]]
+    assert "webhook.created" in types
+    assert "xyzzy" not in log.text
+    assert SECRET not in log.text
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [
