@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from runner.processes import RunIdentity, cgroup_name, read_identity
 
 SUPERVISOR = Path(__file__).resolve().with_name("supervisor.py")
 START_SECONDS = 20.0
+_LOOKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="look")
 _LOOK_SECONDS = 0.01
 _LOG_CHARACTERS = 4000
 
@@ -125,7 +128,8 @@ async def inspect(folder: RunFolder, *, run_id: str) -> RunState:
 
     This is how a restarted server takes over its runs. Only for runs of this host.
     """
-    return await asyncio.to_thread(inspect_now, folder, run_id=run_id)
+    look = partial(inspect_now, folder, run_id=run_id)
+    return await asyncio.get_running_loop().run_in_executor(_LOOKERS, look)
 
 
 def _spawn(folder: RunFolder, spec: SupervisorSpec) -> None:

@@ -6,7 +6,9 @@ caller says that the stream has ended.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from runner.folder import open_regular
 
 MAX_LINE_BYTES = 8 << 20
 MAX_READ_BYTES = 1 << 20
+_READERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="output")
 CUT_MARK = " … [line cut]"
 
 
@@ -144,7 +147,9 @@ async def read_new_lines(
     max_bytes: int = MAX_READ_BYTES,
     max_line: int = MAX_LINE_BYTES,
 ) -> Reading:
-    """``read_new`` in a thread, for the event loop."""
-    return await asyncio.to_thread(
-        read_new, path, offset, ended=ended, max_bytes=max_bytes, max_line=max_line
-    )
+    """``read_new`` in a thread, for the event loop.
+
+    The threads are its own: those that end processes and commit changes may be busy for seconds.
+    """
+    read = partial(read_new, path, offset, ended=ended, max_bytes=max_bytes, max_line=max_line)
+    return await asyncio.get_running_loop().run_in_executor(_READERS, read)
