@@ -176,7 +176,10 @@ class ManagedRun:
             if folder is not None:
                 await self._end_processes(folder)
             text = "The run was interrupted before its processes were started"
-            await self._settle(Outcome(OutcomeStatus.FAILED, "interrupted", text), {})
+            outcome = Outcome(OutcomeStatus.FAILED, "interrupted", text)
+            if self.claimed.run.stop_requested_at is not None:
+                outcome = Outcome(OutcomeStatus.CANCELLED, "user")
+            await self._settle(outcome, {})
             return
         if self.claimed.run.stop_requested_at is not None:
             self.request_stop()

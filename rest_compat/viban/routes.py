@@ -16,9 +16,10 @@ from resolvers.run_queries import get_run, list_runs
 from resolvers.runs import stop_run
 from resolvers.task_access import get_task
 from resolvers.task_queries import TaskFilter, TaskOrder, list_tasks
-from resolvers.tasks import change_card, create_task, delete_task
+from resolvers.tasks import change_card, create_task
 from resolvers.workspace_queries import WorkspaceOrder, get_workspace_by_number, list_workspaces
 from resolvers.workspaces import create_workspace, get_workspace
+from resolvers.worktrees import discard_task
 from rest_compat.answers import json_answer
 from rest_compat.routing import Call, before_body, dialect_router
 from rest_compat.viban import shapes, words
@@ -193,7 +194,7 @@ async def update_task(call: Call, task_id: str, body: shapes.TaskChange) -> Any:
 @router.delete("/api/v1/tasks/{task_id}", responses=ERRORS, status_code=204)
 async def remove_task(call: Call, task_id: str) -> None:
     """Remove a task with its executions and its worktree."""
-    await delete_task(call.ctx, task_id=await _task_id(call, task_id), force=True)
+    await discard_task(call.ctx, task_id=await _task_id(call, task_id))
 
 
 @router.post(

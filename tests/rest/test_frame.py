@@ -279,3 +279,55 @@ async def test_pages_of_listed_sites_may_call(tmp_path: Path) -> None:
         other = {**asked, "origin": "https://evil.example.org"}
         answer = await viban.http.options("/api/v1/tasks/task_x", headers=other)
         assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_an_alias_is_the_same_address(viban: RestClient) -> None:
+    headers = {"authorization": f"Bearer {viban.token}"}
+    for path in ("projects", "projects/", "projects/proj_zzzzzzzzzzzz", "nothing"):
+        for at in ("", viban.at):
+            long = await viban.http.get(f"{at}/api/v1/{path}", headers=headers)
+            short = await viban.http.get(f"{at}/v1/{path}", headers=headers)
+            assert (short.status_code, short.content) == (long.status_code, long.content)
+
+
+async def test_sockets_reach_their_route_or_are_closed(inside: Inside) -> None:
+    """No language that is served has sockets yet: one of our own, over the real server's house."""
+    from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocket
+
+    from rest_compat.dispatcher import Dispatcher
+
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(socket.path_params["name"])
+        await socket.close()
+
+    dispatcher: Any = next(
+        route.endpoint.app for route in inside.app.routes if route.path == "/compat/{path:path}"
+    )
+    assert isinstance(dispatcher, Dispatcher)
+    language: Any = await dispatcher.language(CATALOG[0])
+    language.table = type(language.table)([WebSocketRoute("/ws/{name}", echo)])
+
+    async def connect(path: str, **headers: str) -> list[str]:
+        sent: list[str] = []
+
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Any) -> None:
+            sent.append(str(message.get("text") or message["type"]))
+
+        scope = {
+            "type": "websocket", "path": path, "raw_path": path.encode(), "root_path": "",
+            "query_string": b"", "subprotocols": [], "state": {}, "client": ("127.0.0.1", 1),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }  # fmt: skip
+        await inside.app(scope, receive, send)
+        return sent
+
+    reached = ["websocket.accept", "a/b", "websocket.close"]
+    assert await connect("/compat/viban/ws/a%2Fb/", host="board.test") == reached
+    assert await connect("/compat/viban/ws", host="board.test") == ["websocket.close"]
+    foreign = {"host": "board.test", "origin": "https://evil.example.org"}
+    assert await connect("/compat/viban/ws/a", **foreign) == ["websocket.close"]
