@@ -20,13 +20,17 @@ from tests.support.server import POSTGRES, RunningServer
 PEER_FILES = Path(__file__).with_name("peers")
 
 
-def home() -> Path:
-    """The folder of everything that is prepared: ``BENCH_HOME``, else one of the user's cache."""
+def place() -> Path:
+    """Where everything that is prepared belongs: ``BENCH_HOME``, else one of the user's cache."""
     given = os.environ.get("BENCH_HOME")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = Path(given) if given else cache / "dragoman-benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.resolve()
+    return Path(given).resolve() if given else cache / "dragoman-benchmarks"
+
+
+def home() -> Path:
+    """The folder at :func:`place`, made if need be."""
+    place().mkdir(parents=True, exist_ok=True)
+    return place()
 
 
 def prepare_node() -> None:

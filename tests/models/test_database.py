@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+import models.database
 from models import Counter, Event, EventStream, Task, Workspace, new_id, table_of, utcnow
 from models.base import json_contains
 from models.database import Database, DatabaseBusyError, DatabaseOptions
@@ -231,6 +232,30 @@ async def test_acknowledged_writes_are_durable_by_default(
             assert await transaction.scalar(sa.text("PRAGMA foreign_keys")) == 1
     finally:
         await database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_connection_that_was_lost_while_idle_is_not_used(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, other = Database(database_url), Database(database_url)
+    backends = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    try:
+        monkeypatch.setattr(models.database, "PING_AFTER_SECONDS", 0.0)
+        for ask in (database.read, database.write):
+            async with ask() as reader:
+                await reader.scalar(sa.select(sa.literal(1)))
+            async with other.write() as transaction:
+                await transaction.rows(backends)
+            async with ask() as reader:
+                assert await reader.scalar(sa.select(sa.literal(1))) == 1
+    finally:
+        await database.close()
+        await other.close()
 
 
 def test_other_databases_are_refused() -> None:
