@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 
@@ -28,6 +29,8 @@ log = structlog.get_logger("dragoman.webhooks")
 AT_ONCE = 32
 """Attempts of one server under way at the same time; each webhook has its own bound below that."""
 LOOK_SECONDS = 1.0
+IN_A_ROW = 20
+"""Deliveries of one webhook after each other before others get its turn."""
 REST_SECONDS = 0.05
 """Shortest time between two looks, so that a busy log is read in pages and not event by event."""
 
@@ -43,7 +46,8 @@ class WebhookDeliverer:
     def __init__(self, *, sole: bool) -> None:
         self.sole = sole
         self._news = asyncio.Event()
-        self._active: dict[str, asyncio.Task[None]] = {}
+        self._active: dict[asyncio.Task[None], str] = {}
+        self._closing = False
         self._services: Services | None = None
 
     def wake(self, keys: Iterable[str]) -> None:
@@ -63,6 +67,8 @@ class WebhookDeliverer:
     async def run_for_ever(self, services: Services) -> None:
         """Deliver until cancelled; then give back what is claimed."""
         self._services = services
+        self._closing = False
+        self._active.clear()
         try:
             if self.sole:
                 async with self._system() as ctx:
@@ -98,19 +104,36 @@ class WebhookDeliverer:
             claimed = await claim_deliveries(ctx, webhook_ids=due, maximum=room)
         for delivery in claimed:
             task = asyncio.create_task(self._see_to_its_end(delivery))
-            self._active[delivery.delivery.id] = task
+            self._active[task] = delivery.delivery.id
 
-    async def _see_to_its_end(self, claimed: ClaimedDelivery) -> None:
+    async def _see_to_its_end(self, first: ClaimedDelivery) -> None:
+        """Attempt a delivery, and then what its webhook has next, as long as others can wait."""
+        task: Any = asyncio.current_task()
         try:
-            await self._attempt(claimed)
+            await self._attempt(first)
+            for _ in range(1, IN_A_ROW):
+                claimed = await self._next(first.webhook.id)
+                if claimed is None:
+                    return
+                self._active[task] = claimed.delivery.id
+                await self._attempt(claimed)
         except UnavailableError as error:
             # Not written down: when the lease ends it is sent again.
             log.warning("delivery not settled", error=str(error))
         except Exception:
-            log.exception("delivery failed in the server", webhook_id=claimed.webhook.id)
+            log.exception("delivery failed in the server", webhook_id=first.webhook.id)
         finally:
-            self._active.pop(claimed.delivery.id, None)
+            if not self._closing:  # else its claim is given back by who cancelled it
+                self._active.pop(task, None)
             self._news.set()
+
+    async def _next(self, webhook_id: str) -> ClaimedDelivery | None:
+        async with self._system() as ctx:
+            if webhook_id not in await webhooks_due(ctx):
+                return None
+        async with self._system() as ctx:
+            found = await claim_deliveries(ctx, webhook_ids=[webhook_id], maximum=1)
+        return found[0] if found else None
 
     async def _attempt(self, claimed: ClaimedDelivery) -> None:
         answer, final = await self._send(claimed)
@@ -144,14 +167,14 @@ class WebhookDeliverer:
 
     async def _let_go(self) -> None:
         """Stop sending; the next server need not wait for leases to end."""
-        tasks = dict(self._active)
-        for task in tasks.values():
+        self._closing = True
+        for task in self._active:
             task.cancel()
-        if not tasks:
+        if not self._active:
             return
-        await asyncio.wait(tasks.values())
+        await asyncio.wait(self._active)
         try:
             async with self._system() as ctx:
-                await release_deliveries(ctx, delivery_ids=list(tasks))
+                await release_deliveries(ctx, delivery_ids=list(self._active.values()))
         except UnavailableError as error:
             log.warning("deliveries not given back", error=str(error))
