@@ -136,12 +136,16 @@ async def _the_agents_work(day: Day, server: RunningServer) -> None:
 
 async def _is_seen_at_once(day: Day, task: str, server: RunningServer) -> None:
     """A subscriber sees the client's change, and the client the subscriber's."""
-    ask = {"query": "{ workspaces { nodes { id } } tasks(orderBy: NUMBER_ASC) { nodes { id } } }"}
+    ask = {
+        "query": "{ workspaces { nodes { id cursor } } "
+        "tasks(orderBy: NUMBER_ASC) { nodes { id } } }"
+    }
     headers = {"authorization": f"Bearer {server.token}"}
     found = (await day.client.http.post("/graphql", json=ask, headers=headers)).json()["data"]
-    workspace, ours = found["workspaces"]["nodes"][0]["id"], found["tasks"]["nodes"][0]["id"]
+    [workspace], ours = found["workspaces"]["nodes"], found["tasks"]["nodes"][0]["id"]
+    given = {"workspaceId": workspace["id"], "after": workspace["cursor"]}
     async with open_socket(server.websocket_url, server.token) as socket:
-        stream = await socket.subscribe(EVENTS, {"workspaceId": workspace})
+        stream = await socket.subscribe(EVENTS, given)
         best = PATIENCE
         for number in range(5):
             began = time.perf_counter()
