@@ -4,7 +4,7 @@ Bytes never pass through a transaction: a PENDING row is written first (claim), 
 come, then the row is settled. So every blob has a row, and the sweep finds what was given up.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from resolvers.context import Context
 from resolvers.errors import InvalidError, LimitExceededError, NotFoundError
 from resolvers.operation import operation, step
 from resolvers.run_queries import get_run, run_chain
+from resolvers.signed_links import check_link, sign_steady_link
 from resolvers.task_access import get_task
 
 ARTIFACT = table_of(Artifact).c
@@ -311,6 +312,31 @@ async def find_artifact(ctx: Context, *, run_id: str, storage_path: str) -> Arti
     if found is None:
         raise NotFoundError("Artifact")
     return found
+
+
+def sign_artifact(ctx: Context, artifact: Artifact) -> str:
+    """A token that opens a file without a credential, for 5 to 60 minutes."""
+    return sign_steady_link(ctx, f"artifact {artifact.id}")
+
+
+async def open_artifact(
+    ctx: Context, *, artifact_id: str, token: str
+) -> tuple[Artifact, AsyncIterator[bytes]]:
+    """A file and its bytes, for whoever holds a link.
+
+    Raises:
+        ForbiddenError: the link is not valid, or no longer.
+        NotFoundError: the file is gone.
+    """
+    check_link(ctx, f"artifact {artifact_id}", token)
+    row = await (await ctx.reader()).find(
+        Artifact, ARTIFACT.id == artifact_id, ARTIFACT.status == ArtifactStatus.READY
+    )
+    await ctx.release()
+    chunks = None if row is None else await ctx.services.blobs.open(row.storage_path)
+    if row is None or chunks is None:
+        raise NotFoundError("Artifact")
+    return row, chunks
 
 
 async def sweep_artifacts(ctx: Context) -> int:

@@ -20,6 +20,7 @@ from models.enums import (
 )
 from resolvers import queue_queries
 from resolvers.run_queries import read_run_output
+from schema.artifact import ARTIFACTS, Artifact, load_artifacts
 from schema.context import Info
 from schema.node import Node
 from schema.reading import follow, link, reads
@@ -228,6 +229,10 @@ class Run(Node):
         row: Any = self
         text = row.output.get("text") if isinstance(row.output, dict) else None
         return text if isinstance(text, str) else None
+
+    @strawberry.field(description="Files that belong to it, oldest first.", metadata=ARTIFACTS)
+    async def artifacts(self, info: Info) -> list[Artifact]:
+        return await load_artifacts(str(self.id), info)
 
     @strawberry.field(
         description="Its place among those that wait in its workspace, from 1; null where it does "

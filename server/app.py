@@ -15,6 +15,7 @@ from models.enums import RunStatus
 from resolvers.idempotency import release_dead_instance
 from server import pages
 from server.collecting import collector
+from server.downloads import download_routes
 from server.graphql import graphql_app, make_turns, root_fields
 from server.health import health_routes
 from server.logs import RequestLog
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/graphql", graphql),
             *pages.routes(settings, dialects=rest_links()),
             *health_routes(),
+            *download_routes(),
             Route("/compat/{path:path}", rest),
             WebSocketRoute("/compat/{path:path}", rest),
         ],

@@ -172,3 +172,18 @@ async def test_what_is_over_is_removed(posthog: RestClient, inside: Inside, tmp_
 )  # fmt: skip
 def test_names_are_confined(name: str, kept: str) -> None:
     assert base_name(name) == kept
+
+
+async def test_graphql_sees_the_files(posthog: RestClient, inside: Inside) -> None:
+    path, run = await new_run(posthog)
+    page = {"name": "x.html", "type": "output", "content": "<script>", "content_type": "text/html"}
+    await posthog.data("POST", f"{path}/artifacts/", {"artifacts": [page]})
+    query = "query ($id: ID!) { run(id: $id) { artifacts { name size downloadPath } } }"
+    answer = await inside.post(query, {"id": run["id"]}, token=inside.token)
+    [file] = answer.data["run"]["artifacts"]
+    assert (file["name"], file["size"]) == ("x.html", 8)
+    found = await posthog.http.get(file["downloadPath"])
+    assert found.content == b"<script>"
+    assert found.headers["content-disposition"] == "attachment"
+    assert "sandbox" in found.headers["content-security-policy"]
+    assert (await posthog.http.get(file["downloadPath"] + "x")).status_code == 403

@@ -48,6 +48,7 @@ CURSOR_FOR_FEW = {
 
 BOUNDED_BY: dict[str, str] = {
     "Agent.command": "100 arguments when it is set",
+    "Run.artifacts": "a limit of the task's",
     "Run.questions": "resolvers.run_inputs.QUESTIONS_MAX",
     "RunQuestion.options": "20, which the reader of the agent keeps",
     "BulkPayload.results": "100 tasks in a request",

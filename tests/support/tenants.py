@@ -30,6 +30,7 @@ from resolvers import (
 from resolvers import members as membership
 from resolvers import run_execution as execution
 from resolvers import tasks as board
+from resolvers.artifacts import NewArtifact, add_artifacts
 from resolvers.context import Context
 from resolvers.keys import CreatedKey
 from resolvers.operation import operation
@@ -74,7 +75,7 @@ class Tenant:
         "key viewer", "key developer", "key manager", "key admin",
         "agent", "agent key", "progress", "workspace", "story", "sprint",
         "task", "task waited for", "task archived", "task deleted", "task in review",
-        "context entry", "run queued", "run failed", "run finished", "repository",
+        "context entry", "run queued", "run failed", "run finished", "artifact", "repository",
         "webhook", "delivery",
     )  # fmt: skip
     """The keys of ``ids``."""
@@ -192,6 +193,13 @@ class Tenant:
         news = QuestionNews(asked=[asked], expires_at=utcnow() + timedelta(hours=1))
         run_id, _ = await self._executing(questions=news)
         return run_id
+
+    async def artifact(self, run_id: str) -> str:
+        """A file of a run."""
+        data = self.text("content").encode()
+        file = NewArtifact(name=f"{self.text('file')}.md", type="plan", size=len(data))
+        [made] = await add_artifacts(self.owner, run_id=run_id, files=[(file, data)])
+        return made.id
 
     async def failed_run(self) -> str:
         """A run that has failed, of a task that can be tried again."""
@@ -387,6 +395,7 @@ async def _add_work(tenant: Tenant) -> None:
         entries=[task_context.NewContextEntry(f"docs/{tenant.word()}.md", reason=tenant.text())],
     )
     entries = await task_context.list_context_entries(owner, task_id=task)
+    finished = await tenant.finished_run()
     archived = await tenant.task()
     await board.archive_task(owner, task_id=archived)
     deleted = await tenant.task()
@@ -403,7 +412,8 @@ async def _add_work(tenant: Tenant) -> None:
         "context entry": entries[0].id,
         "run queued": await tenant.queued_run(),
         "run failed": await tenant.failed_run(),
-        "run finished": await tenant.finished_run(),
+        "run finished": finished,
+        "artifact": await tenant.artifact(finished),
         "repository": await tenant.new_repository(),
         "webhook": await tenant.webhook(),
         "delivery": await tenant.delivery(),

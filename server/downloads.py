@@ -1,0 +1,43 @@
+"""Files of runs by signed address: ``/artifacts/<id>?token=…``."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from resolvers.artifacts import open_artifact
+from resolvers.context import Context
+from resolvers.errors import ForbiddenError, NotFoundError, OperationError
+from server.services import Server
+
+HEADERS = {
+    "Content-Disposition": "attachment",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Whatever somebody uploaded, no browser shows it as a page of this server."""
+
+
+def download_routes() -> list[BaseRoute]:
+    """The route; what opens it is the token."""
+    return [Route("/artifacts/{artifact_id}", _download)]
+
+
+async def _download(request: Request) -> Response:
+    server: Server = request.app.state.server
+    ctx = Context(server.services, None)
+    try:
+        artifact, chunks = await open_artifact(
+            ctx,
+            artifact_id=request.path_params["artifact_id"],
+            token=request.query_params.get("token", ""),
+        )
+    except OperationError as error:
+        status = {ForbiddenError: 403, NotFoundError: 404}.get(type(error), 503)
+        return JSONResponse({"error": {"code": error.code, "message": error.message}}, status)
+    finally:
+        await ctx.release()
+    return StreamingResponse(
+        chunks,
+        media_type=artifact.content_type or "application/octet-stream",
+        headers={**HEADERS, "Content-Length": str(artifact.size)},
+    )
