@@ -5,13 +5,17 @@ waits joins the cohort of its log, and one task reads on for all: it has each en
 once for all who see the same, and pushes it to each. What needs more than that (a question for
 permission, a client that does not read, a gap, an error) dismisses a member: its own task then
 goes on from where it stands, with all that streams promise.
+
+What a delivery costs is one write to one socket, however many entries go with it. So after a round
+of many writes the next one waits a moment, in proportion: what happens meanwhile goes together.
+The first entry after a quiet moment waits for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from subscriptions.delivery import Payload, Selection
@@ -21,7 +25,13 @@ from subscriptions.ports import Head
 logger = logging.getLogger("dragoman.cohort")
 
 AT_ONCE: Final = 250
-"""Members served before other tasks get a turn."""
+"""Messages and members served before other tasks get a turn."""
+
+REST_PER_WRITE: Final = 0.0001
+"""Seconds between two rounds for each write of the first: some ten times what it takes."""
+
+LONGEST_REST: Final = 0.025
+SHORTEST_REST: Final = 0.001
 
 
 class Member(Protocol):
@@ -38,11 +48,21 @@ class Member(Protocol):
     def root(self, item: EventItem) -> Any:
         """What the selection is made of."""
 
-    def wants(self, item: EventItem, now: float) -> bool | None:
-        """Whether it takes the next entry; a filtered one is passed. None: dismiss it."""
+    def choose(self, items: Sequence[EventItem], now: float) -> Sequence[EventItem] | None:
+        """Which of these consecutive entries it still wants; None: dismiss it. Changes nothing."""
 
-    def deliver(self, item: EventItem, payload: Payload, now: float) -> bool:
-        """Push a wanted entry; False: dismiss it."""
+    def deliver(
+        self,
+        items: Sequence[EventItem],
+        chosen: Sequence[EventItem],
+        payloads: Sequence[Payload],
+        now: float,
+    ) -> bool:
+        """Push the chosen ones and pass the others.
+
+        There are fewer payloads than chosen entries where the next one has to take the long way.
+        False: dismiss it, wherever it got to.
+        """
 
     def dismiss(self) -> None:
         """Let its own task go on."""
@@ -68,6 +88,7 @@ class Cohort:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._serving = False
+        self._rest_until = 0.0
 
     def __len__(self) -> int:
         return len(self._members)
@@ -105,59 +126,80 @@ class Cohort:
     async def _serve_for_ever(self) -> None:
         while True:
             await self._news.wait()
-            self._news.clear()
             self._serving = True
             try:
-                await self._serve()
+                while await self._serve():
+                    pass
             except Exception:
                 logger.debug("members read by themselves", exc_info=True)
                 self._dismiss_all()
             finally:
                 self._serving = False
 
-    async def _serve(self) -> None:
-        while self._members:
-            page = await self._read(min(member.seq for member in self._members))
-            if page is None or page.head.ended or not page.follows(epoch=self._epoch):
-                self._dismiss_all()
-                return
-            for item in page.items:
-                await self._hand(item)
-            if page.end >= page.head.seq and self._is_present(page):
-                return
+    async def _serve(self) -> bool:
+        """One round; whether there is more to read."""
+        await self._rest()
+        self._news.clear()
+        if not self._members:
+            return False
+        page = await self._read(min(member.seq for member in self._members))
+        if page is None or page.head.ended or not page.follows(epoch=self._epoch):
+            self._dismiss_all()
+            return False
+        if page.items:
+            await self._hand(page.items)
+        return page.end < page.head.seq or not self._is_present(page)
 
-    async def _hand(self, item: EventItem) -> None:
-        payloads: dict[Selection, Payload] = {}
+    async def _rest(self) -> None:
+        seconds = self._rest_until - asyncio.get_running_loop().time()
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    async def _hand(self, items: Sequence[EventItem]) -> None:
+        rendered: dict[Selection, dict[int, Payload | None]] = {}
         now = asyncio.get_running_loop().time()
-        for count, member in enumerate(tuple(self._members), 1):
-            if count % AT_ONCE == 0:
+        served = writes = 0
+        for member in tuple(self._members):
+            if served >= AT_ONCE:
+                served = 0
                 await asyncio.sleep(0)
             if member not in self._members:
                 continue
             try:
-                is_served = await self._serve_one(member, item, payloads, now)
+                messages = await self._serve_one(member, items, rendered, now)
             except Exception:
                 logger.debug("a member goes on by itself", exc_info=True)
-                is_served = False
-            if not is_served:
                 self._dismiss(member)
+                continue
+            served += max(1, messages)
+            writes += messages > 0
+        rest = min(writes * REST_PER_WRITE, LONGEST_REST)
+        self._rest_until = now + rest if rest >= SHORTEST_REST else 0.0
 
     async def _serve_one(
-        self, member: Member, item: EventItem, payloads: dict[Selection, Payload], now: float
-    ) -> bool:
-        wanted = member.wants(item, now)
-        if not wanted:
-            return wanted is False
-        payload = payloads.get(member.selection)
-        if payload is None:
-            payload = await member.selection.payload(member.root(item))
-            if payload is None:
-                return False
-            payloads[member.selection] = payload
-            # Meanwhile it may have gone, or have been told that its permissions changed.
-            if member not in self._members or not member.wants(item, now):
-                return member not in self._members
-        return member.deliver(item, payload, now)
+        self,
+        member: Member,
+        items: Sequence[EventItem],
+        rendered: dict[Selection, dict[int, Payload | None]],
+        now: float,
+    ) -> int:
+        """Hand a member what it wants; how many messages that were."""
+        known = rendered.setdefault(member.selection, {})
+        # Rendering takes time, in which a member may have gone, or lost a permission: it chooses
+        # anew, until nothing is left to render.
+        while (chosen := member.choose(items, now)) is not None:
+            missing = [item for item in chosen if item.event.seq not in known]
+            if not missing:
+                payloads = _ready(chosen, known)
+                if not member.deliver(items, chosen, payloads, now):
+                    self._dismiss(member)
+                return len(payloads)
+            for item in missing:
+                known[item.event.seq] = await member.selection.payload(member.root(item))
+            if member not in self._members:
+                return 0
+        self._dismiss(member)
+        return 0
 
     def _dismiss(self, member: Member) -> None:
         if member in self._members:
@@ -167,3 +209,14 @@ class Cohort:
     def _dismiss_all(self) -> None:
         for member in tuple(self._members):
             self._dismiss(member)
+
+
+def _ready(chosen: Sequence[EventItem], known: dict[int, Payload | None]) -> list[Payload]:
+    """The payloads up to the first that could not be made."""
+    payloads: list[Payload] = []
+    for item in chosen:
+        payload = known[item.event.seq]
+        if payload is None:
+            break
+        payloads.append(payload)
+    return payloads

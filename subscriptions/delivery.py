@@ -7,6 +7,7 @@ codes) whatever fields the client selected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -36,8 +37,12 @@ class Outlet(Protocol):
 
     selection: Selection
 
-    def push(self, payload: Payload) -> bool:
-        """Send a result at once; False if that is not possible now, or not any more."""
+    def push(self, payloads: Sequence[Payload]) -> int:
+        """Send results at once, in this order.
+
+        Returns:
+            How many were sent: fewer than all if that is not possible now, or not any more.
+        """
 
 
 @dataclass(slots=True)

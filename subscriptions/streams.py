@@ -7,7 +7,7 @@ delivered from memory, so there is no seam between replay and live, and nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
@@ -283,7 +283,7 @@ class _Stream:
         if delivery is None or delivery.outlet is None or self.root is None:
             return False
         payload = await delivery.outlet.selection.payload(self.root(item))
-        if payload is None or not delivery.outlet.push(payload):
+        if payload is None or not delivery.outlet.push([payload]):
             return False
         self.told_at, delivery.cursor = self._now(), item.cursor
         return True
@@ -420,30 +420,49 @@ class _Follower:
         assert self._stream.root is not None  # noqa: S101  # `_following` has looked
         return self._stream.root(item)
 
-    def wants(self, item: EventItem, now: float) -> bool | None:
-        stream, seq = self._stream, item.event.seq
-        if seq <= stream.seq:
-            return False
-        if seq != stream.seq + 1 or stream.is_asking_due(self._watcher, now):
+    def choose(self, items: Sequence[EventItem], now: float) -> Sequence[EventItem] | None:
+        stream = self._stream
+        at = stream.seq + 1 - items[0].event.seq
+        if at >= len(items):
+            return ()
+        if at < 0 or stream.is_asking_due(self._watcher, now):
             return None
-        if stream.keep is None or stream.keep(item.event):
-            return True
-        if stream.skipped + 1 >= stream.limits.checkpoint_skipped:
-            return None
-        stream.seq = seq
-        stream.skipped += 1
-        if stream.skipped == 1:
-            self._watcher.hurry(stream.told_at + stream.limits.checkpoint_after)
-        return False
+        keep, rest = stream.keep, items[at:] if at else items
+        return rest if keep is None else [item for item in rest if keep(item.event)]
 
-    def deliver(self, item: EventItem, payload: Payload, now: float) -> bool:
-        if not self._outlet.push(payload):
-            return False
+    def deliver(
+        self,
+        items: Sequence[EventItem],
+        chosen: Sequence[EventItem],
+        payloads: Sequence[Payload],
+        now: float,
+    ) -> bool:
+        sent = self._outlet.push(payloads) if payloads else 0
+        if sent:
+            self._reach(chosen[sent - 1], now)
+        return sent == len(chosen) and self._pass_to(items[-1].event.seq)
+
+    def _reach(self, item: EventItem, now: float) -> None:
+        """The client has this entry."""
         stream = self._stream
         stream.seq, stream.skipped, stream.told_at = item.event.seq, 0, now
         if stream.delivery is not None:
             stream.delivery.cursor = item.cursor
-        return True
+
+    def _pass_to(self, seq: int) -> bool:
+        """Skip what is not for this stream; False, before the end, where its client is told so."""
+        stream = self._stream
+        passed = seq - stream.seq
+        if passed <= 0:
+            return True
+        is_told = stream.skipped + passed >= stream.limits.checkpoint_skipped
+        if not stream.skipped:
+            self._watcher.hurry(stream.told_at + stream.limits.checkpoint_after)
+        if is_told:  # on passing the last one: by its own task
+            passed -= 1
+        stream.seq += passed
+        stream.skipped += passed
+        return not is_told
 
     def dismiss(self) -> None:
         self._watcher.wake((self._stream.key,))

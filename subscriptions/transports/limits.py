@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ logger = logging.getLogger("dragoman.transports")
 ABORT_EXTENSION: Final = "dragoman.abort"
 FRAME_EXTENSION: Final = "dragoman.frame"
 
-WriteText = Callable[[bytes], bool]
-"""Writes one WebSocket message at once; False if it would have to wait, or cannot be sent."""
+WriteTexts = Callable[[Sequence[bytes]], int]
+"""Writes WebSocket messages at once; how many: the others have to wait, or cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ def abort_connection(scope: Mapping[str, Any]) -> None:
     extension["abort"]()
 
 
-def offer_frames(scope: MutableMapping[str, Any], write: WriteText) -> None:
+def offer_frames(scope: MutableMapping[str, Any], write: WriteTexts) -> None:
     """Let the application write messages that need not wait; called by our server protocol."""
     scope.setdefault("extensions", {})[FRAME_EXTENSION] = {"write": write}
 
 
-def frame_writer(scope: Mapping[str, Any]) -> WriteText | None:
+def frame_writer(scope: Mapping[str, Any]) -> WriteTexts | None:
     """The way past ASGI for messages that need not wait, if the server offers it."""
     extension = (scope.get("extensions") or {}).get(FRAME_EXTENSION)
     return None if extension is None else extension["write"]

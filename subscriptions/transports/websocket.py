@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -86,12 +86,12 @@ class SocketOutlet:
         """The whole message."""
         return b"%b%b}" % (self._head, payload.json)
 
-    def push(self, payload: Payload) -> bool:
+    def push(self, payloads: Sequence[Payload]) -> int:
         """See `subscriptions.delivery.Outlet`."""
         write = self._handler.write
         if write is None or not self._handler.is_running(self._operation):
-            return False
-        return write(self.message(payload))
+            return 0
+        return write([self.message(payload) for payload in payloads])
 
 
 class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
@@ -192,7 +192,7 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
         delivery = current_delivery.get()
         if delivery is not None and self.write is not None:
             delivery.outlet = outlet
-        if not outlet.push(result.payload) and not operation.completed:
+        if not outlet.push([result.payload]) and not operation.completed:
             text = outlet.message(result.payload).decode()
             await self._send(lambda: cast("Any", self.websocket).ws.send_text(text))
 

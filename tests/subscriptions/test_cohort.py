@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,14 +57,17 @@ class Client:
     takes: Callable[[], bool] = lambda: True
     seen: list[int] = field(default_factory=list)
     pushed: int = 0
+    rounds: int = 0
     others: list[Any] = field(default_factory=list)
 
-    def push(self, payload: Any) -> bool:
-        if not self.takes():
-            return False
-        self.pushed += 1
-        self.seen.append(payload.data["seq"])
-        return True
+    def push(self, payloads: Sequence[Any]) -> int:
+        self.rounds += 1
+        for count, payload in enumerate(payloads):
+            if not self.takes():
+                return count
+            self.pushed += 1
+            self.seen.append(payload.data["seq"])
+        return len(payloads)
 
     def follow(self, hub: Hub, stream: str, **options: Any) -> asyncio.Task[None]:
         async def run() -> None:
@@ -95,6 +98,12 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def turns(count: int) -> None:
+    """Let everybody who is ready have that many turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def all_wait(hub: Hub, stream: str, count: int) -> None:
@@ -129,6 +138,41 @@ async def test_one_read_and_one_payload_serve_all_who_wait(
         task.cancel()
     await asyncio.wait(tasks)
     assert hub.watchers == 0
+
+
+async def test_what_happens_while_a_large_cohort_rests_goes_out_together(
+    hub: Hub, log: MemoryLog, grow: Callable[..., None]
+) -> None:
+    stream, selection = log.new(), Selecting()
+    crowd = [Client(selection) for _ in range(200)]
+    tasks = [one.follow(hub, stream) for one in crowd]
+    await asyncio.sleep(0.02)
+    await all_wait(hub, stream, 200)
+    for number in range(40):
+        grow(stream)
+        await turns(50)
+        assert number or all(one.seen == [1] for one in crowd)  # the first does not wait
+    await until(lambda: all(one.seen == list(range(1, 41)) for one in crowd))
+    assert max(one.rounds for one in crowd) <= 10
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_small_cohort_never_rests(
+    hub: Hub, log: MemoryLog, grow: Callable[..., None]
+) -> None:
+    stream, client = log.new(), Client(Selecting())
+    task = client.follow(hub, stream)
+    await asyncio.sleep(0.02)
+    await all_wait(hub, stream, 1)
+    for number in range(1, 21):
+        grow(stream)
+        await turns(50)
+        assert client.seen == list(range(1, number + 1))
+    assert client.rounds == 20
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -172,7 +216,8 @@ async def test_everybody_gets_every_entry_once_whatever_comes_between(
         wanted = [seq for seq in range(3, end + 1) if keep is None or seq % 3 == 0]
         await until(lambda client=client, wanted=wanted: len(client.seen) >= len(wanted))  # type: ignore[misc]
         assert client.seen == wanted
-    assert sum(client.pushed for client, _ in crowd) > 0
+    steady = [client for client, _ in crowd if client.pushed]
+    assert sum(client.pushed for client in steady) > sum(client.rounds for client in steady) > 0
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
