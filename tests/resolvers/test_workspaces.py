@@ -276,7 +276,7 @@ async def test_who_may_not_change_a_path_learns_nothing_of_the_disk(
     for path in (str(tmp_path), "/no/such/place"):
         with pytest.raises(ForbiddenError) as refusal:
             await update_workspace(ctx, workspace_id=workspace.id, local_path=path)
-        assert refusal.value.details == {"permission": "manage_queues"}
+        assert refusal.value.details == {"permission": "manage_queues", "missing": "role"}
     assert git.probed == []
 
 
