@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 app = typer.Typer(
     name="dragoman",
-    help="One board of work for people and coding agents: GraphQL and five legacy REST languages.",
+    help="One board of work for people and coding agents: GraphQL, and REST for older clients.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -8,7 +8,9 @@ import pytest
 from graphql import parse, validate
 from starlette.routing import Route
 
+from resolvers import budgets
 from resolvers.errors import OperationError
+from runner import ending
 from schema.root import build_schema
 from server.limits.document import DocumentLimits, survey_document
 from server.settings import load_settings, variable_of
@@ -131,6 +133,14 @@ def test_all_reasons_of_streams_are_explained() -> None:
     text = (ROOT / "docs" / "frontend.md").read_text()
     for reason in (*streams.ResyncReason.__args__, *streams.CloseReason.__args__):
         assert f"`{reason}`" in text
+
+
+def test_all_reasons_of_ended_runs_are_explained() -> None:
+    text = (ROOT / "docs" / "operator.md").read_text()
+    table = text.partition("| `reason` | because |")[2].partition("\n\n")[0]
+    reasons = set(ending._REASON_TEXTS) | {budgets.REASON}
+    reasons |= {cause.value for cause in ending.StopCause} - {"user", "shutdown"}  # not shown
+    assert reasons <= set(re.findall(r"`([a-z_]+)`", table))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
