@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
@@ -26,6 +27,12 @@ metadata = SQLModel.metadata
 
 Json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 """A JSON column: text in SQLite, ``jsonb`` in PostgreSQL; Python ``None`` is SQL NULL."""
+
+
+def load_json(text: Any) -> Any:
+    """The value of a JSON column; SQLite turns one that is a number alone into its own number."""
+    return text if isinstance(text, int | float) else orjson.loads(text)
+
 
 Id = sa.String(36)
 """A canonical lower-case UUID as text: no conversion at the wire, and prefixes can be searched."""

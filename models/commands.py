@@ -12,12 +12,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-import orjson
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from models.base import column_names, table_of
+from models.base import column_names, load_json, table_of
 
 DialectName = Literal["sqlite", "postgresql"]
 Values = Mapping[str, Any]
@@ -112,7 +111,7 @@ def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> A
     if isinstance(type_, UTCDateTime):
         return _moment
     if isinstance(type_, sa.JSON):
-        return orjson.loads
+        return load_json
     return type_.dialect_impl(dialect).result_processor(dialect, None)
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from models.base import load_json
 from models.sqlite_reading import NoConnectionError, SlowReadError, SqliteReadPool
 from models.sqlite_writing import SqliteWrite, SqliteWriter, WriterBusyError
 from models.transaction import AsyncWriting, Reader, Transaction, fetch_prepared_with, fetch_with
@@ -121,7 +122,7 @@ class Database:
             self.url.set(drivername="sqlite+pysqlite"),
             poolclass=sa.NullPool,
             json_serializer=_dump_json,
-            json_deserializer=orjson.loads,
+            json_deserializer=load_json,
             connect_args={
                 "timeout": timeout,
                 "isolation_level": None,

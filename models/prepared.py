@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from models.base import record_of
+from models.base import load_json, record_of
 
 M = TypeVar("M", bound=SQLModel)
 DialectName = Literal["sqlite", "postgresql"]
@@ -194,7 +194,7 @@ def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> A
     if dialect.name == "sqlite" and isinstance(type_, UTCDateTime):
         return _moment
     if dialect.name == "sqlite" and isinstance(type_, sa.JSON):
-        return orjson.loads
+        return load_json
     if isinstance(type_, sa.Float):
         return None  # both drivers give floats
     return type_.dialect_impl(dialect).result_processor(dialect, None)

@@ -187,6 +187,8 @@ def _option(rule: Rule, word: str) -> tuple[str | None, Kind | None, str | None]
         name, equals, value = word.partition("=")
         if name in rule.values:
             return name, rule.values[name], value if equals else None
+        if name in rule.joined:
+            return name, rule.joined[name] if equals else None, value
         return (name, None, None) if name in rule.flags and not equals else (None, None, None)
     for index, letter in enumerate(word[1:], start=1):
         if (kind := rule.values.get(f"-{letter}")) is not None:

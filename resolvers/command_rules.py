@@ -27,13 +27,14 @@ class Rule:
     """The arguments a program, or a subcommand of one, may have.
 
     ``flags`` are whole options (``--all``) and letters (``l``) that may be written together;
-    ``values`` are options that take a value, with what it is. ``first`` is what the first operand
-    is, where it differs from ``operands``. ``free``: every word is a text, also one with ``-``.
-    ``extra`` is put in front of the arguments.
+    ``values`` are options that take a value, with what it is; ``joined`` those that take one only
+    behind ``=``. ``first`` is what the first operand is, where it differs from ``operands``.
+    ``free``: every word is a text, also one with ``-``. ``extra`` is put in front of the arguments.
     """
 
     flags: frozenset[str] = frozenset()
     values: Mapping[str, Kind] = field(default_factory=dict)
+    joined: Mapping[str, Kind] = field(default_factory=dict)
     operands: Kind = Kind.PATH
     first: Kind | None = None
     free: bool = False
@@ -56,7 +57,8 @@ _HISTORY = _rule(
      "--decorate", "--all", "--no-merges", "--merges", "--patch", "--no-patch", "--reverse",
      "--first-parent", "--follow", "--no-color", "--abbrev-commit"),
     values={**_LISTED, "--since": Kind.TEXT, "--until": Kind.TEXT, "--author": Kind.TEXT,
-            "--grep": Kind.TEXT, "--format": Kind.TEXT, "--pretty": Kind.TEXT},
+            "--grep": Kind.TEXT},
+    joined={"--format": Kind.TEXT, "--pretty": Kind.TEXT},
     number_flag=True,
 )  # fmt: skip
 _DIFF = _rule(

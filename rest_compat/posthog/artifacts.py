@@ -2,19 +2,13 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import orjson
 from fastapi import Query
-from python_multipart.exceptions import MultipartParseError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive
 
 from models import Artifact
 from models.enums import Permission
@@ -26,11 +20,10 @@ from resolvers.artifacts import (
     finalize_artifacts,
     find_artifact,
 )
-from resolvers.errors import ForbiddenError, InvalidError, LimitExceededError, NotFoundError
+from resolvers.errors import InvalidError, LimitExceededError, NotFoundError
 from resolvers.signed_links import check_link, sign_link
 from rest_compat.answers import Answer
 from rest_compat.posthog.artifact_shapes import (
-    FILE_MAX,
     AnnounceBody,
     FinalizeBody,
     FormsShape,
@@ -49,15 +42,16 @@ from rest_compat.posthog.reading import get_project_task, get_task_run
 from rest_compat.posthog.run_shapes import field_refused
 from rest_compat.posthog.runs import RUN, TASK
 from rest_compat.posthog.shapes import ERRORS, artifact_json
+from rest_compat.posthog.uploads import form_fields, read_upload
 from rest_compat.routing import Call, before_body, body_limit, dialect_router
 
 router = dialect_router(ERRORS)
-FORM_SLACK = 64 * 1024
-FORM_FIELDS_MAX = 20
 UPLOAD = "/api/projects/{project_id}/task_uploads"
 DOWNLOAD = "/api/projects/{project_id}/task_downloads"
 INLINE_BODY = 42 * 1024 * 1024
 """A file of the largest size in base64, and what stands around it."""
+ANY_TYPE = "application/octet-stream"
+_HEADER = re.compile(r"[!-~][ -~]*", re.ASCII)
 ANY_BYTES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"*/*": {"schema": {"type": "string"}}},
@@ -83,15 +77,12 @@ async def _forms(
 def _form(call: Call, project_number: int, row: Artifact) -> dict[str, Any]:
     shown = artifact_json(row)
     del shown["uploaded_at"]
-    wanted = orjson.dumps({"key": row.storage_path, "max_bytes": row.size + FORM_SLACK})
-    policy = base64.urlsafe_b64encode(wanted).decode()
-    signature = sign_link(call.ctx, f"upload {policy}", lifetime=FORM_LIFETIME)
     return {
         **shown,
         "expires_in": int(FORM_LIFETIME.total_seconds()),
         "presigned_post": {
             "url": call.base + UPLOAD.format(project_id=project_number),
-            "fields": {"key": row.storage_path, "policy": policy, "signature": signature},
+            "fields": form_fields(call, row),
         },
     }
 
@@ -239,9 +230,11 @@ async def _bytes(call: Call, path: str, content_type: str) -> StreamingResponse:
     return StreamingResponse(
         chunks,
         headers={
-            "Content-Type": content_type or "application/octet-stream",
+            "Content-Type": content_type if _HEADER.fullmatch(content_type) else ANY_TYPE,
             "Content-Disposition": "attachment",
             "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cache-Control": "private, no-store",
         },
     )
 
@@ -250,49 +243,6 @@ async def _bytes(call: Call, path: str, content_type: str) -> StreamingResponse:
 async def task_uploads(call: Call, project_id: str) -> Any:
     """Takes a file by the form that ``prepare_upload`` gave; no credential is needed."""
     del project_id
-    request = Request(call.scope, _bounded(call.receive, FILE_MAX + 2 * FORM_SLACK))
-    try:
-        async with request.form(max_files=1, max_fields=FORM_FIELDS_MAX) as form:
-            path, maximum = _policy(call, form)
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise ActionRefused({"error": "The form has no part named file"})
-            if (file.size or 0) > maximum:
-                raise ActionRefused({"error": "The file is larger than announced"})
-            await call.ctx.services.blobs.put(path, await file.read())
-    except (MultiPartException, MultipartParseError, HTTPException):
-        raise ActionRefused({"error": "The form cannot be read"}) from None
+    permit, data = await read_upload(call)
+    await call.ctx.services.blobs.put(permit.path, data)
     return Answer(204)
-
-
-def _policy(call: Call, form: FormData) -> tuple[str, int]:
-    """Path and largest size, as they were signed.
-
-    Raises:
-        ForbiddenError: they were not, or too long ago.
-    """
-    policy, signature = str(form.get("policy", "")), str(form.get("signature", ""))
-    check_link(call.ctx, f"upload {policy}", signature)
-    wanted = orjson.loads(base64.urlsafe_b64decode(policy))
-    if form.get("key") != wanted["key"]:
-        raise ForbiddenError("The form was made for another key")
-    return str(wanted["key"]), int(wanted["max_bytes"])
-
-
-def _bounded(receive: Receive, maximum: int) -> Receive:
-    """Receive at most so many bytes of a body.
-
-    Raises:
-        Refusal: TOO_LARGE.
-    """
-    left = maximum
-
-    async def bounded() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise ActionRefused({"error": "The file is larger than announced"})
-        return message
-
-    return bounded

@@ -96,6 +96,23 @@ async def test_a_repeated_request_is_answered_from_memory(viban: RestClient) -> 
         assert answer.status_code == 422
 
 
+async def test_a_key_that_may_less_gets_no_stored_answer(viban: RestClient, inside: Inside) -> None:
+    key = {"idempotency-key": "k1"}
+    assert (await viban.send("POST", "/api/v1/projects", NEW, headers=key)).status_code == 201
+    made = await inside.post(
+        'mutation { createWorkspace(input: {name: "Other"}) { workspace { id } } }',
+        token=inside.token,
+    )
+    other = made.data["createWorkspace"]["workspace"]["id"]
+    owner = Principal(kind="user", id=inside.owner_id, name="owner", is_site_owner=True)
+    for less in ({"scopes": ["task:read"]}, {"workspace_id": other}):
+        shown = await create_token(Context(inside.services, owner), **less)
+        again = viban.like(token=shown.secret)
+        answer = await again.send("POST", "/api/v1/projects", NEW, headers=key)
+        assert answer.status_code in {403, 409}, answer.text
+        assert "idempotency-replayed" not in answer.headers
+
+
 async def test_refusals_are_remembered_and_deletions_too(viban: RestClient) -> None:
     project = (await viban.data("POST", "/api/v1/projects", NEW, status=201))["data"]["id"]
     path = f"/api/v1/projects/{project}/tasks"

@@ -1,5 +1,6 @@
 """Files of PostHog's tasks and runs: forms, uploads, downloads, and the runs that take them."""
 
+import asyncio
 import base64
 import hashlib
 from datetime import timedelta
@@ -187,3 +188,97 @@ async def test_graphql_sees_the_files(posthog: RestClient, inside: Inside) -> No
     assert found.headers["content-disposition"] == "attachment"
     assert "sandbox" in found.headers["content-security-policy"]
     assert (await posthog.http.get(file["downloadPath"] + "x")).status_code == 403
+
+
+@pytest.mark.parametrize("content_type", ["text/ж", "a b; c=\u2028", "text/html", "x\x85y"])
+async def test_a_file_is_never_a_page_of_this_server(
+    posthog: RestClient, content_type: str
+) -> None:
+    path, _ = await new_run(posthog)
+    page = {
+        "name": "p.html", "type": "output", "content": "<script>1</script>",
+        "content_type": content_type,
+    }  # fmt: skip
+    answer = await posthog.send("POST", f"{path}/artifacts/", {"artifacts": [page]})
+    assert answer.status_code in {200, 400}
+    if answer.status_code == 400:
+        return
+    kept = answer.json()["artifacts"][0]
+    where = {"storage_path": kept["storage_path"]}
+    link = await posthog.data("POST", f"{path}/artifacts/presign/", where)
+    for found in (
+        await posthog.send("POST", f"{path}/artifacts/download/", where),
+        await posthog.http.get(link["url"]),
+    ):
+        assert found.content == b"<script>1</script>"
+        assert found.headers["content-disposition"] == "attachment"
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in found.headers["content-security-policy"]
+        assert found.headers["cache-control"] == "private, no-store"
+
+
+def parts(*fields: tuple[bytes, bytes]) -> bytes:
+    heads = [b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % f for f in fields]
+    return b"".join(heads)
+
+
+FILE_PART = b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "idna", "punycode", "nonsense"])
+async def test_fields_in_odd_character_sets(posthog: RestClient, charset: str) -> None:
+    body = parts((b"key", b"x"), (b"policy", b"\\ud800+2AA-"), (b"signature", b"9.\\udfff"))
+    answer = await posthog.http.post(
+        f"{posthog.at}/api/projects/1/task_uploads",
+        content=body + FILE_PART + b"x\r\n--B--\r\n",
+        headers={"content-type": f"multipart/form-data; boundary=B; charset={charset}"},
+    )
+    assert answer.status_code in {400, 403}, answer.text
+
+
+async def slow_upload(
+    inside: Inside, *chunks: bytes, leaves: bool = False
+) -> tuple[list[Any], list[bytes]]:
+    """Send the beginning of a form and wait, or leave; the answer, and what was not taken."""
+    waiting, sent = [*chunks], []
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+        if leaves:
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path = "/compat/posthog/api/projects/1/task_uploads"
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "client": ("127.0.0.1", 1), "server": ("testserver", 80), "state": {},
+        "headers": [(b"host", b"x"), (b"content-type", b"multipart/form-data; boundary=B")],
+    }  # fmt: skip
+    async with asyncio.timeout(10):
+        await inside.app(scope, receive, send)
+    return sent, waiting
+
+
+async def test_an_upload_that_stands_still_is_ended(
+    posthog: RestClient, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rest_compat.posthog.uploads.PAUSE_SECONDS", 0.05)
+    sent, _ = await slow_upload(inside, parts((b"key", b"x")))
+    assert sent[0]["status"] == 408
+    await slow_upload(inside, parts((b"key", b"x")), leaves=True)
+
+
+async def test_bytes_come_after_their_permission(posthog: RestClient, inside: Inside) -> None:
+    """Nothing of a file is kept, even for a moment, before the form is known to be ours."""
+    rest = [b"x" * 65_536] * 100
+    forged = parts((b"key", b"x"), (b"policy", b"x"), (b"signature", b"9.x"))
+    for begin, status in ((forged, 403), (b"", 403)):
+        sent, left = await slow_upload(inside, begin + FILE_PART, *rest)
+        assert sent[0]["status"] == status
+        assert len(left) >= 98
