@@ -4,6 +4,7 @@ Bytes never pass through a transaction: a PENDING row is written first (claim), 
 come, then the row is settled. So every blob has a row, and the sweep finds what was given up.
 """
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,7 @@ RUN_LIFETIME = timedelta(days=30)
 SWEEP_AT_ONCE = 200
 NAME_LENGTH = 255
 SHORT_ID = 8
+_HEADER = re.compile(r"[!-~][ -~]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,28 @@ def base_name(name: str) -> str:
 
 def _hex(artifact_id: str) -> str:
     return artifact_id.replace("-", "")
+
+
+def media_type_of(content_type: str) -> str:
+    """What can stand in a header of what somebody said a file is."""
+    return content_type if _HEADER.fullmatch(content_type) else "application/octet-stream"
+
+
+async def keep_upload(ctx: Context, *, storage_path: str, data: bytes) -> None:
+    """Keep the bytes of an announced file; for whoever holds its signed form.
+
+    Raises:
+        NotFoundError: nothing is announced there: it is kept already, or its time is over.
+    """
+    row = await (await ctx.reader()).find(
+        Artifact,
+        ARTIFACT.storage_path == storage_path,
+        ARTIFACT.status == ArtifactStatus.PENDING,
+    )
+    await ctx.release()
+    if row is None:
+        raise NotFoundError("Artifact")
+    await ctx.services.blobs.put(storage_path, data)
 
 
 async def finalize_artifacts(

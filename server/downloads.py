@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from resolvers.artifacts import open_artifact
+from resolvers.artifacts import media_type_of, open_artifact
 from resolvers.context import Context
 from resolvers.errors import ForbiddenError, NotFoundError, OperationError
 from server.services import Server
@@ -38,6 +38,6 @@ async def _download(request: Request) -> Response:
         await ctx.release()
     return StreamingResponse(
         chunks,
-        media_type=artifact.content_type or "application/octet-stream",
+        media_type=media_type_of(artifact.content_type),
         headers={**HEADERS, "Content-Length": str(artifact.size)},
     )

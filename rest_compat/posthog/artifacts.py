@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -19,6 +18,8 @@ from resolvers.artifacts import (
     artifacts_of_runs,
     finalize_artifacts,
     find_artifact,
+    keep_upload,
+    media_type_of,
 )
 from resolvers.errors import InvalidError, LimitExceededError, NotFoundError
 from resolvers.signed_links import check_link, sign_link
@@ -50,8 +51,6 @@ UPLOAD = "/api/projects/{project_id}/task_uploads"
 DOWNLOAD = "/api/projects/{project_id}/task_downloads"
 INLINE_BODY = 42 * 1024 * 1024
 """A file of the largest size in base64, and what stands around it."""
-ANY_TYPE = "application/octet-stream"
-_HEADER = re.compile(r"[!-~][ -~]*", re.ASCII)
 ANY_BYTES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"*/*": {"schema": {"type": "string"}}},
@@ -230,7 +229,7 @@ async def _bytes(call: Call, path: str, content_type: str) -> StreamingResponse:
     return StreamingResponse(
         chunks,
         headers={
-            "Content-Type": content_type if _HEADER.fullmatch(content_type) else ANY_TYPE,
+            "Content-Type": media_type_of(content_type),
             "Content-Disposition": "attachment",
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -244,5 +243,8 @@ async def task_uploads(call: Call, project_id: str) -> Any:
     """Takes a file by the form that ``prepare_upload`` gave; no credential is needed."""
     del project_id
     permit, data = await read_upload(call)
-    await call.ctx.services.blobs.put(permit.path, data)
+    try:
+        await keep_upload(call.ctx, storage_path=permit.path, data=data)
+    except NotFoundError:
+        raise ActionRefused({"error": "The form was used already, or is too old"}) from None
     return Answer(204)

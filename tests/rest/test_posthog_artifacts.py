@@ -177,7 +177,7 @@ def test_names_are_confined(name: str, kept: str) -> None:
 
 async def test_graphql_sees_the_files(posthog: RestClient, inside: Inside) -> None:
     path, run = await new_run(posthog)
-    page = {"name": "x.html", "type": "output", "content": "<script>", "content_type": "text/html"}
+    page = {"name": "x.html", "type": "output", "content": "<script>", "content_type": "text/ж"}
     await posthog.data("POST", f"{path}/artifacts/", {"artifacts": [page]})
     query = "query ($id: ID!) { run(id: $id) { artifacts { name size downloadPath } } }"
     answer = await inside.post(query, {"id": run["id"]}, token=inside.token)
@@ -234,6 +234,21 @@ async def test_fields_in_odd_character_sets(posthog: RestClient, charset: str) -
         headers={"content-type": f"multipart/form-data; boundary=B; charset={charset}"},
     )
     assert answer.status_code in {400, 403}, answer.text
+
+
+async def test_a_form_changes_nothing_that_is_kept(posthog: RestClient, tmp_path: Path) -> None:
+    task = (await new_task(posthog, title="T"))["id"]
+    path = f"{TASKS}/{task}/staged_artifacts"
+    [form] = (await posthog.data("POST", f"{path}/prepare_upload/", {"artifacts": [FILE]}))[
+        "artifacts"
+    ]
+    for data in (b"first", b"again"):
+        assert await upload(posthog, form["presigned_post"], data) == 204
+    given = {k: form[k] for k in ("id", "name", "type", "storage_path", "content_type")}
+    await posthog.data("POST", f"{path}/finalize_upload/", {"artifacts": [given]})
+    assert await upload(posthog, form["presigned_post"], b"other") == 400
+    kept = tmp_path / "data" / "artifacts" / form["storage_path"]
+    assert kept.read_bytes() == b"again"
 
 
 async def slow_upload(
