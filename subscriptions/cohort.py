@@ -104,10 +104,19 @@ class Cohort:
             self._task = asyncio.create_task(self._serve_for_ever(), name="cohort")
         return True
 
+    def rejoin(self, member: Member, *, epoch: int) -> bool:
+        """Take a dismissed member in again; what it missed is read for it."""
+        if not self.join(member, epoch=epoch):
+            return False
+        self.wake()
+        return True
+
     def leave(self, member: Member) -> None:
         """Let a member go; it may have been dismissed."""
         self._members.pop(member, None)
         if not self._members and self._task is not None:
+            if self._serving:
+                self._news.set()  # what is being read now is for those who come next
             self._task.cancel()
             self._task = None
 
@@ -147,7 +156,7 @@ class Cohort:
             self._dismiss_all()
             return False
         if page.items:
-            await self._hand(page.items)
+            await self._hand(page.items, page.after)
         return page.end < page.head.seq or not self._is_present(page)
 
     async def _rest(self) -> None:
@@ -155,7 +164,7 @@ class Cohort:
         if seconds > 0:
             await asyncio.sleep(seconds)
 
-    async def _hand(self, items: Sequence[EventItem]) -> None:
+    async def _hand(self, items: Sequence[EventItem], after: int) -> None:
         rendered: dict[Selection, dict[int, Payload | None]] = {}
         now = asyncio.get_running_loop().time()
         served = writes = 0
@@ -164,6 +173,9 @@ class Cohort:
                 served = 0
                 await asyncio.sleep(0)
             if member not in self._members:
+                continue
+            if member.seq < after:  # it joined while this was read
+                self._news.set()
                 continue
             try:
                 messages = await self._serve_one(member, items, rendered, now)

@@ -86,15 +86,19 @@ class Watcher:
             self._deadline.reschedule(when)
 
     @contextlib.contextmanager
-    def follow(self, key: str, member: Member, *, epoch: int) -> Iterator[None]:
-        """Be handed the entries of `key` while waiting, rather than be woken for them."""
+    def follow(self, key: str, member: Member, *, epoch: int) -> Iterator[Callable[[], bool]]:
+        """Be handed the entries of `key` while waiting, rather than be woken for them.
+
+        The block gets what takes a dismissed member in again, behind the others if need be; that
+        says False where it cannot go with them any more.
+        """
         cohort = self._hub.cohort(key)
         if self._flag.is_set() or not cohort.join(member, epoch=epoch):
-            yield
+            yield lambda: False
             return
         self.following = key
         try:
-            yield
+            yield lambda: cohort.rejoin(member, epoch=epoch)
         finally:
             self.following = None
             cohort.leave(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -311,24 +311,47 @@ class _Stream:
     async def _rest(self, watcher: Watcher) -> AsyncGenerator[Checkpoint, None]:
         """Wait for news of the log; meanwhile keep the client's cursor and permission current."""
         while True:
-            watcher.stands_at(self.key, epoch=self.epoch, seq=self.seq)
-            ask_at = self._asked_at + self.limits.authorize_idle
-            tell_at = self.told_at + self.limits.checkpoint_after if self.skipped else ask_at
-            with self._following(watcher):
-                woken = await watcher.wait(max(0.0, min(ask_at, tell_at) - self._now()))
-            if self._principal in woken or self._now() >= ask_at:
+            woken = await self._wait(watcher)
+            if self._principal in woken or self._now() >= self._ask_at:
                 await self._ask(watcher)
             if self.skipped and self._now() >= self.told_at + self.limits.checkpoint_after:
                 yield await self._checkpoint(watcher)
             if self.key in woken:
                 return
 
-    def _following(self, watcher: Watcher) -> AbstractContextManager[None]:
-        """While it waits it is handed entries, if its transport has a way for them."""
+    async def _wait(self, watcher: Watcher) -> frozenset[str]:
+        """Wait for news, or for what is due by the clock.
+
+        While it waits it is handed entries, if its transport has a way for them; where that only
+        takes a question for permission, it goes on afterwards with those who wait like it.
+        """
+        watcher.stands_at(self.key, epoch=self.epoch, seq=self.seq)
         outlet = self.delivery.outlet if self.delivery is not None else None
         if outlet is None or self.root is None:
-            return nullcontext()
-        return watcher.follow(self.key, _Follower(self, watcher, outlet), epoch=self.epoch)
+            return await watcher.wait(self._seconds_left())
+        follower = _Follower(self, watcher, outlet)
+        with watcher.follow(self.key, follower, epoch=self.epoch) as rejoin:
+            while True:
+                woken = await watcher.wait(self._seconds_left())
+                if not follower.is_to_ask:
+                    return woken
+                if woken:
+                    return woken | {self.key}  # what came since it was dismissed
+                follower.is_to_ask = False
+                await self._ask(watcher)
+                if self.is_asking_due(watcher, self._now()) or not rejoin():
+                    return frozenset((self.key,))
+
+    @property
+    def _ask_at(self) -> float:
+        return self._asked_at + self.limits.authorize_idle
+
+    def _seconds_left(self) -> float:
+        """How long it may wait without asking or telling its client anything."""
+        due = self._ask_at
+        if self.skipped:
+            due = min(due, self.told_at + self.limits.checkpoint_after)
+        return max(0.0, due - self._now())
 
     async def _checkpoint(self, watcher: Watcher) -> Checkpoint:
         await self._ask_if_due(watcher)
@@ -401,12 +424,13 @@ class _Stream:
 class _Follower:
     """A stream as a member of its log's cohort; see `subscriptions.cohort.Member`."""
 
-    __slots__ = ("_outlet", "_stream", "_watcher")
+    __slots__ = ("_outlet", "_stream", "_watcher", "is_to_ask")
 
     def __init__(self, stream: _Stream, watcher: Watcher, outlet: Outlet) -> None:
         self._stream = stream
         self._watcher = watcher
         self._outlet = outlet
+        self.is_to_ask = False
 
     @property
     def seq(self) -> int:
@@ -425,7 +449,10 @@ class _Follower:
         at = stream.seq + 1 - items[0].event.seq
         if at >= len(items):
             return ()
-        if at < 0 or stream.is_asking_due(self._watcher, now):
+        if at < 0:
+            return None
+        if stream.is_asking_due(self._watcher, now):
+            self.is_to_ask = True
             return None
         keep, rest = stream.keep, items[at:] if at else items
         return rest if keep is None else [item for item in rest if keep(item.event)]
@@ -465,7 +492,7 @@ class _Follower:
         return not is_told
 
     def dismiss(self) -> None:
-        self._watcher.wake((self._stream.key,))
+        self._watcher.wake(() if self.is_to_ask else (self._stream.key,))
 
 
 def _code(error: Exception) -> str:

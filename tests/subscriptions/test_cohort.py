@@ -273,6 +273,35 @@ async def test_a_member_asks_again_before_what_comes_a_second_later(
     assert asked == 2
 
 
+async def test_who_only_had_to_ask_goes_on_with_the_others(
+    hub: Hub, log: MemoryLog, grow: Callable[..., None]
+) -> None:
+    stream, asked = log.new(), 0
+
+    async def authorize() -> None:
+        nonlocal asked
+        asked += 1
+        await turns(asked)  # others get their answer sooner, and entries come meanwhile
+
+    crowd = [Client(Selecting()) for _ in range(5)]
+    limits = StreamLimits(authorize_every=0.3)
+    tasks = [one.follow(hub, stream, authorize=authorize, limits=limits) for one in crowd]
+    await asyncio.sleep(0.02)
+    await all_wait(hub, stream, 5)
+    await asyncio.sleep(0.3)
+    reads, before = hub.reads_total, asked
+    grow(stream, 10)
+    await turns(5)
+    grow(stream, 10)
+    await until(lambda: all(one.seen == list(range(1, 21)) for one in crowd))
+    assert asked - before == 5
+    assert all(one.pushed == 20 and one.rounds <= 3 for one in crowd)
+    assert hub.reads_total - reads <= 6
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 async def test_a_filtered_member_is_told_its_position(
     hub: Hub, log: MemoryLog, grow: Callable[..., None]
 ) -> None:
