@@ -24,7 +24,8 @@ from runner.executors.base import (
 )
 from runner.folder import Limits, RunFolder, SupervisorSpec, create_run_folder
 from runner.following import Follower
-from runner.git.command import build_git_environment, disarm, read_repository_keys
+from runner.git.command import build_git_environment, disarm
+from runner.git.repository_keys import read_repository_keys
 from runner.launch import StartFailedError, start
 from runner.managed import REFUSALS, ManagedRun
 

@@ -61,15 +61,21 @@ def _parse_stat(pid: int, line: bytes) -> Process | None:
     return Process(ProcessId(pid, int(fields[19])), parent, group, session, terminal)
 
 
+def _read(pid: int, name: str) -> bytes | None:
+    """A file about a process, None where it cannot be read; every look reads hundreds."""
+    try:
+        with open(f"{PROC}/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123
+            return file.readall()
+    except OSError:
+        return None
+
+
 def find_process(pid: int) -> Process | None:
     """The living process with this pid, or None; a zombie does not live."""
     if not ON_LINUX:
         return read_table().get(pid)
-    try:
-        line = (PROC / str(pid) / "stat").read_bytes()
-    except OSError:
-        return None
-    return _parse_stat(pid, line)
+    line = _read(pid, "stat")
+    return None if line is None else _parse_stat(pid, line)
 
 
 def is_alive(process: ProcessId) -> bool:
@@ -107,9 +113,8 @@ def _read_ps_table() -> dict[int, Process]:
 
 def has_environment_entry(pid: int, entry: bytes) -> bool:
     """Whether ``NAME=value`` stands in the environment a process was started with."""
-    with contextlib.suppress(OSError):
-        return entry in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    return False
+    environment = _read(pid, "environ")
+    return environment is not None and entry in environment.split(b"\0")
 
 
 def read_command(pid: int) -> list[bytes]:
@@ -128,14 +133,15 @@ def find_current_folder(pid: int) -> Path | None:
 
 def writes_to(pid: int, files: frozenset[tuple[int, int]]) -> bool:
     """Whether a process holds one of the files (device, inode) open for writing."""
-    folder = PROC / str(pid) / "fd"
+    # Strings, not paths: this looks at every descriptor of the machine.
+    folder = f"{PROC}/{pid}"
     with contextlib.suppress(OSError):
-        for descriptor in folder.iterdir():
+        for descriptor in os.listdir(f"{folder}/fd"):  # noqa: PTH208
             # Descriptors come and go while one looks.
             with contextlib.suppress(OSError):
-                status = descriptor.stat()
+                status = os.stat(f"{folder}/fd/{descriptor}")  # noqa: PTH116
                 if (status.st_dev, status.st_ino) in files:
-                    info = (PROC / str(pid) / "fdinfo" / descriptor.name).read_text()
+                    info = Path(f"{folder}/fdinfo/{descriptor}").read_text()
                     flags = re.search(r"^flags:\s*([0-7]+)", info, re.MULTILINE)
                     if flags is not None and int(flags[1], 8) & _WRITABLE:
                         return True

@@ -158,12 +158,15 @@ class _Stop:
 
     async def run(self) -> list[ProcessId]:
         for step in (self.cancel, self.interrupt, self.terminate):
-            if found := await self.find():
-                await step(found)
+            if not (found := await self.find()):
+                break
+            await step(found)
         await self.kill()
-        await self.end_supervisor()
-        # The supervisor may have been about to start the agent, or was killed with orphans.
-        left = [process.id for process in await self.kill()]
+        left: list[ProcessId] = []
+        if self.supervisor is not None:
+            await self.end_supervisor()
+            # It may have been about to start the agent, or was killed with orphans.
+            left = [process.id for process in await self.kill()]
         if self.supervisor and process_table.is_alive(self.supervisor):
             left.append(self.supervisor)
         if self.identity.cgroup and not left:

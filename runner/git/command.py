@@ -13,9 +13,12 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from runner.git.errors import (
     GitCommandError,
@@ -29,11 +32,10 @@ LOCAL_SECONDS = 120.0
 NETWORK_SECONDS = 1800.0
 MAX_OUTPUT_BYTES = 32 << 20
 MAX_STDERR_BYTES = 8 << 10
-MAX_CONFIGURATION_BYTES = 4 << 20
 _READ_BYTES = 1 << 16
 _END_SECONDS = 5.0
 
-_FIXED_SETTINGS = (
+FIXED_SETTINGS = (
     ("core.hooksPath", os.devnull),
     ("core.fsmonitor", "false"),
     ("core.pager", "cat"),
@@ -142,42 +144,114 @@ def build_git_environment(
         "GIT_LITERAL_PATHSPECS": "1",
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-        **_settings_environment((*_FIXED_SETTINGS, *settings)),
+        **_settings_environment((*FIXED_SETTINGS, *settings)),
     }
 
 
-async def _read_bounded(
-    stream: asyncio.StreamReader, *, limit: int, keep_reading: bool
-) -> tuple[bytes, bool]:
-    """Up to ``limit`` bytes, and whether there was more; then either drain or return at once."""
-    data = bytearray()
-    exceeded = False
-    while chunk := await stream.read(_READ_BYTES):
-        room = limit - len(data)
-        data += chunk[:room]
-        if len(chunk) > room:
-            exceeded = True
-            if not keep_reading:
-                break
-    return bytes(data), exceeded
+async def _read_some(descriptor: int) -> bytes:
+    """What a pipe holds, once it holds something; empty at its end.
+
+    The loop's transports for pipes are not used: uvloop closes their descriptor twice, and the
+    second time it may be another thread's.
+    """
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, _READ_BYTES)
 
 
-async def _feed(stream: asyncio.StreamWriter | None, data: bytes | None) -> None:
-    if stream is None or data is None:
-        return
-    # Git may end, or be ended, before it has read everything.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        stream.write(data)
-        await stream.drain()
-    stream.close()
+class _Git:
+    """One git process whose output is read in the loop.
+
+    It is started by ``subprocess``: the loop's own way copies this process's page tables for each
+    child and keeps everything waiting meanwhile, many times as long.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, None while it runs."""
+        return self._process.returncode
+
+    async def read(
+        self, pipe: IO[bytes] | None, *, limit: int, keep_reading: bool
+    ) -> tuple[bytes, bool]:
+        """Up to ``limit`` bytes, and whether there was more; then either drain or return."""
+        assert pipe is not None  # noqa: S101 - asked for at the start
+        data = bytearray()
+        exceeded = False
+        while chunk := await _read_some(pipe.fileno()):
+            room = limit - len(data)
+            data += chunk[:room]
+            if len(chunk) > room:
+                exceeded = True
+                if not keep_reading:
+                    break
+        return bytes(data), exceeded
+
+    async def communicate(self, *, max_bytes: int) -> tuple[bytes, str, bool]:
+        """Output, errors and whether there was too much output; git has ended then."""
+        async with asyncio.TaskGroup() as group:
+            errors = group.create_task(
+                self.read(self._process.stderr, limit=MAX_STDERR_BYTES, keep_reading=True)
+            )
+            output, exceeded = await self.read(
+                self._process.stdout, limit=max_bytes, keep_reading=False
+            )
+            if exceeded:
+                self._kill()
+            if self._process.poll() is None:
+                await asyncio.to_thread(self._process.wait)
+        return output, errors.result()[0].decode("utf-8", errors="replace").strip(), exceeded
+
+    async def end(self) -> None:
+        """Leave nothing of it, wherever it stands."""
+        if self._process.poll() is None:
+            self._kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.shield(asyncio.to_thread(self._process.wait, _END_SECONDS))
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _kill(self) -> None:
+        # Git and its helpers are one process group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    # Git and its helpers are one process group.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), _END_SECONDS)
+def _as_file(data: bytes) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+def _start(
+    arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], stdin: IO[bytes] | None
+) -> _Git:
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a list of arguments, built by this package
+            ["git", *arguments],  # noqa: S607 - found where the operator's PATH says
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if cwd.is_dir():
+            raise GitMissingError("The program git is not installed") from error
+        raise GitCommandError(arguments[0], code=-1, stderr=f"{cwd} is not a folder") from error
+    return _Git(process)
 
 
 async def run_git(
@@ -197,60 +271,24 @@ async def run_git(
     GitOutputLimitError. Raises GitCommandError for exit codes not in ``accept``, GitTimeoutError,
     GitMissingError. Whatever happens, also when the caller is cancelled, git is ended.
     """
+    with contextlib.ExitStack() as stack:
+        source = None
+        if stdin is not None:
+            source = stack.enter_context(await asyncio.to_thread(_as_file, stdin))
+        process = _start(arguments, cwd, environment, source)
     try:
-        process = await asyncio.create_subprocess_exec(
-            "git",
-            *arguments,
-            cwd=cwd,
-            env=dict(environment),
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if await asyncio.to_thread(cwd.is_dir):
-            raise GitMissingError("The program git is not installed") from error
-        raise GitCommandError(arguments[0], code=-1, stderr=f"{cwd} is not a folder") from error
-    assert process.stdout is not None  # noqa: S101 - asked for above
-    assert process.stderr is not None  # noqa: S101 - asked for above
-    try:
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(_feed(process.stdin, stdin))
-            errors = group.create_task(
-                _read_bounded(process.stderr, limit=MAX_STDERR_BYTES, keep_reading=True)
-            )
-            output, exceeded = await _read_bounded(
-                process.stdout, limit=max_bytes, keep_reading=False
-            )
-            if exceeded:
-                await _end(process)
-            await process.wait()
+        async with asyncio.timeout(seconds):
+            output, stderr, exceeded = await process.communicate(max_bytes=max_bytes)
     except TimeoutError as error:
         raise GitTimeoutError(f"git {arguments[0]} took longer than {seconds:g} s") from error
     finally:
-        if process.returncode is None:
-            await asyncio.shield(_end(process))
+        await asyncio.shield(process.end())
     if exceeded and not truncate:
         raise GitOutputLimitError(f"git {arguments[0]} gave more than {max_bytes} bytes")
-    code = process.returncode if process.returncode is not None else -1
-    stderr = errors.result()[0].decode("utf-8", errors="replace").strip()
+    code = process.code if process.code is not None else -1
     if not exceeded and code not in accept:
         raise GitCommandError(arguments[0], code=code, stderr=stderr)
     return GitResult(code, output, stderr, exceeded)
-
-
-async def read_repository_keys(git_dir: Path) -> list[str]:
-    """Names of everything the repository's own configuration sets, included files too."""
-    result = await run_git(
-        ["config", "--list", "--name-only", "-z", "--includes"],
-        cwd=git_dir,
-        environment={**build_git_environment(), "GIT_DIR": str(git_dir)},
-        max_bytes=MAX_CONFIGURATION_BYTES,
-    )
-    own = result.stdout.decode("utf-8", errors="surrogateescape").split("\0")
-    fixed = {key.lower() for key, _ in _FIXED_SETTINGS}
-    return [key for key in own if key and key.lower() not in fixed]
 
 
 def disarm(keys: Iterable[str]) -> list[tuple[str, str]]:

@@ -251,6 +251,8 @@ async def diff_stat(
     Raises UnknownRevisionError, GitOutputLimitError for far more than 100,000 files.
     """
     ends = [await get_commit(repository, base), await get_commit(repository, head)]
+    if ends[0] == ends[1]:
+        return DiffStat(0, 0, 0)
     result = await run_in(
         repository.git_dir, ["diff-tree", "--numstat", "-z", *_DIFF_OPTIONS, *ends]
     )

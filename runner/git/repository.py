@@ -17,7 +17,6 @@ from runner.git.command import (
     GitResult,
     build_git_environment,
     disarm,
-    read_repository_keys,
     refuse_unsafe,
     run_git,
 )
@@ -28,6 +27,7 @@ from runner.git.errors import (
     UnknownRevisionError,
 )
 from runner.git.names import check_branch_name, check_revision, check_url
+from runner.git.repository_keys import read_repository_keys
 
 _MAX_GITFILE_BYTES = 4096
 _HEADS = "+refs/heads/*:refs/remotes/origin/*"

@@ -471,3 +471,31 @@ def test_the_environment_of_git_holds_nothing_of_the_servers(
         assert name not in network
     assert "SSH_AUTH_SOCK" in network
     assert "SSH_AUTH_SOCK" not in local
+
+
+async def test_a_driver_that_is_set_between_two_commands_is_not_run(
+    owner: Any, trap: Trap, tmp_path: Path
+) -> None:
+    """Nothing but the content tells it: the file, its size and its times stay the same."""
+    owner.commit({".gitattributes": "* filter=evil\n"})
+    config = owner.path / ".git" / "config"
+    driver = f'[filter "evil"]\n clean = {trap.program}\n'
+    harmless = config.read_text() + driver.replace("[", "#").replace(" clean", "#clean")
+    config.write_text(harmless)
+    repository = await git.get_repository(owner.path)
+    worktree = await git.ensure_worktree(
+        repository, root=tmp_path / "worktrees", name="task-1", branch="task-1", base="main"
+    )
+    assert not await git.has_changes(worktree)
+    times = config.stat()
+    armed = harmless.removesuffix(driver.replace("[", "#").replace(" clean", "#clean")) + driver
+    with config.open("r+") as file:
+        file.write(armed)
+    os.utime(config, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert config.stat().st_size == times.st_size
+    (worktree.path / "new").write_text("1\n")
+    assert await git.commit_all(worktree, message="m", author=AUTHOR) is not None
+    assert not trap.was_sprung()
+    (owner.path / "README.md").write_text("changed\n")
+    owner.git("add", "README.md", check=False)
+    assert trap.was_sprung(), "this was a trap"
