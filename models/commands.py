@@ -8,7 +8,7 @@ constants.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -76,8 +76,10 @@ class Command:
         scope: dict[str, Any] = {}
         parts = []
         for number, name in enumerate(compiled.positiontup or ()):
-            process = compiled._bind_processors.get(name)  # noqa: SLF001  # what SQLAlchemy itself uses
             bind = compiled.binds[name]
+            process = compiled._bind_processors.get(name)  # noqa: SLF001  # what SQLAlchemy itself uses
+            if isinstance(bind.type, UTCDateTime):
+                process = _moment_text
             if bind.required or bind.value is None:
                 value = f"v[{name!r}]"
                 scope[f"b{number}"] = process
@@ -112,7 +114,19 @@ def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> A
         return _moment
     if isinstance(type_, sa.JSON):
         return load_json
+    if isinstance(type_, sa.Float):
+        return None  # the driver gives floats
     return type_.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _moment_text(moment: datetime | None) -> str | None:
+    """As SQLAlchemy stores it, which takes five times as long."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError("a time must have a timezone")
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(" ", "microseconds")[:26]
 
 
 def _moment(text: str) -> Any:

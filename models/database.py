@@ -7,8 +7,8 @@ bounded. Readers have connections of their own that cannot write. PostgreSQL use
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -180,8 +180,7 @@ class Database:
         _ping_idle(engine.sync_engine)
         return engine
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[Transaction]:
+    def write(self) -> "WriteBlock":
         """One write transaction: committed when the block ends, rolled back when it raises.
 
         On SQLite, transactions at the same time share a commit (see ``models.sqlite_writing``).
@@ -191,20 +190,10 @@ class Database:
             DatabaseBusyError: the turn to write or the database was not free in time.
             StorageFullError: the disk is full.
         """
-        asked = time.perf_counter()
-        with _translated():
-            writing = await self._begin()
-            if self.on_write_wait is not None:
-                self.on_write_wait(time.perf_counter() - asked)
-            transaction = Transaction(writing, self.dialect)
-            try:
-                yield transaction
-            except BaseException:
-                await writing.rollback()
-                raise
-            await writing.commit(transaction.after_commit)
+        return WriteBlock(self)
 
-    async def _begin(self) -> "SqliteWrite | PostgresqlWrite":
+    async def begin_writing(self) -> "SqliteWrite | PostgresqlWrite":
+        """Wait for a turn to write, and begin; for :meth:`write`, which ends it."""
         if self._sqlite is not None:
             write = self._sqlite.writer.transaction()
             await write.begin()
@@ -216,7 +205,7 @@ class Database:
         if self._sqlite is None:
             return None
         readers = self._sqlite.readers
-        with _translated():
+        with _Translated():
             snapshot = readers.take_now()
         if snapshot is None:
             return None
@@ -230,7 +219,7 @@ class Database:
         Raises:
             DatabaseBusyError: no connection was free in time.
         """
-        with _translated():
+        with _Translated():
             if self._sqlite is not None:
                 async with self._sqlite.readers.snapshot() as snapshot:
                     yield Reader(snapshot.fetch, self.dialect, snapshot.fetch_prepared)
@@ -251,7 +240,7 @@ class Database:
                 await uninterrupted(connection.close())
 
     async def _connect(self) -> AsyncConnection:
-        with _translated():
+        with _Translated():
             return await opened(_open(self._engine))
 
     async def close(self) -> None:
@@ -261,6 +250,37 @@ class Database:
         else:
             await self._sqlite.writer.close()
             self._sqlite.readers.close()
+
+
+class WriteBlock:
+    """The block of :meth:`Database.write`; its errors are the database's."""
+
+    __slots__ = ("_database", "_transaction", "_writing")
+
+    _writing: "SqliteWrite | PostgresqlWrite"
+    _transaction: Transaction
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Transaction:
+        database = self._database
+        asked = time.perf_counter()
+        with _Translated():
+            self._writing = await database.begin_writing()
+        if database.on_write_wait is not None:
+            database.on_write_wait(time.perf_counter() - asked)
+        self._transaction = Transaction(self._writing, database.dialect)
+        return self._transaction
+
+    async def __aexit__(self, _kind: object, raised: BaseException | None, _at: object) -> None:
+        with _Translated():
+            if raised is None:
+                await self._writing.commit(self._transaction.after_commit)
+            else:
+                await self._writing.rollback()
+        if raised is not None and (translation := _translation(raised)) is not None:
+            raise translation from raised
 
 
 def _dump_json(value: Any) -> str:
@@ -351,25 +371,37 @@ _FULL = re.compile(
 )
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the drivers' many ways to say busy and full into two errors of ours."""
-    try:
-        yield
-    except (SlowReadError, NoConnectionError, WriterBusyError) as error:
-        raise DatabaseBusyError(str(error)) from error
-    except PoolTimeoutError as error:
-        raise DatabaseBusyError("no database connection was free in time") from error
-    except DBAPIError as error:
-        text = str(error.orig)
-        if _CONFLICT.search(text):
-            raise ConflictingWritersError("the database is busy") from error
-        if _BUSY.search(text):
-            raise DatabaseBusyError("the database is busy") from error
-        if _FULL.search(text):
-            raise StorageFullError("the database's disk is full or not writable") from error
-        if error.connection_invalidated:
-            raise DatabaseBusyError("the database connection was lost") from error
-        raise
-    except ConnectionError as error:
-        raise DatabaseBusyError("the database cannot be reached") from error
+class _Translated:
+    """A block that raises the translation of its error, where there is one.
+
+    A class: ``contextmanager`` costs several times as much, and this is around every write.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
+        if error is not None and (translation := _translation(error)) is not None:
+            raise translation from error
+
+
+def _translation(error: BaseException) -> Exception | None:
+    """One of two errors of ours for the drivers' many ways to say busy and full."""
+    if isinstance(error, SlowReadError | NoConnectionError | WriterBusyError):
+        return DatabaseBusyError(str(error))
+    if isinstance(error, PoolTimeoutError):
+        return DatabaseBusyError("no database connection was free in time")
+    if isinstance(error, ConnectionError):
+        return DatabaseBusyError("the database cannot be reached")
+    if not isinstance(error, DBAPIError):
+        return None
+    text = str(error.orig)
+    if _CONFLICT.search(text):
+        return ConflictingWritersError("the database is busy")
+    if _BUSY.search(text):
+        return DatabaseBusyError("the database is busy")
+    if _FULL.search(text):
+        return StorageFullError("the database's disk is full or not writable")
+    if error.connection_invalidated:
+        return DatabaseBusyError("the database connection was lost")
+    return None

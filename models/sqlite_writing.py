@@ -334,6 +334,9 @@ class SqliteWriter:
 class SqliteWrite:
     """One transaction of the writer: ``begin``, statements, then ``commit`` or ``rollback``."""
 
+    waits = False
+    """Commands never give the loop away."""
+
     def __init__(self, writer: SqliteWriter) -> None:
         self._writer = writer
         self._is_first = False
@@ -419,6 +422,16 @@ class SqliteWrite:
         driver = writer.require_transaction()
         try:
             return ready.rows(driver.execute(ready.text, ready.bind(values)).fetchall())
+        except sqlite3.Error as error:
+            raise _wrapped(ready.text, error) from error
+
+    async def touch(self, command: Command, values: Values) -> int:
+        """Run a command that returns no rows in the loop; the number of rows it touched."""
+        writer = self._writer
+        ready = command.ready(writer.dialect)
+        driver = writer.require_transaction()
+        try:
+            return driver.execute(ready.text, ready.bind(values)).rowcount
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
+from models.changing import VERSION_READ, changed, changing
 from models.commands import NEW, Command, Values, inserting, updating
 from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
@@ -144,9 +145,20 @@ class Writing(Protocol):
         """Run a command; the rows it returns."""
         ...
 
+    async def touch(self, command: Command, values: Values) -> int:
+        """Run a command; the number of rows it touched."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether commands wait for something, so that others must be kept away meanwhile."""
+        ...
+
 
 class AsyncWriting:
     """Writing through an async connection of SQLAlchemy."""
+
+    waits = True
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -165,6 +177,11 @@ class AsyncWriting:
         result = await uninterrupted(self._connection.execute(statement, values))
         return result.fetchall() if result.returns_rows else ()
 
+    async def touch(self, command: Command, values: Values) -> int:
+        """See ``Writing``."""
+        statement = command.statement("postgresql")
+        return (await uninterrupted(self._connection.execute(statement, values))).rowcount
+
 
 class Transaction(Reader):
     """Statements of one write transaction."""
@@ -172,6 +189,7 @@ class Transaction(Reader):
     def __init__(self, writing: Writing, dialect: DialectName) -> None:
         super().__init__(writing.fetch, dialect)
         self._writing = writing
+        self._commands_are_free = not writing.waits
         self.after_commit: list[Callable[[], None]] = []
 
     async def execute(self, statement: sa.Executable) -> int:
@@ -182,9 +200,19 @@ class Transaction(Reader):
 
     async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command with values for its parameters; the rows it returns."""
-        async with self._turn:
-            self.statements += 1
+        self.statements += 1
+        if self._commands_are_free and not self._turn.locked():
             return await self._writing.run(command, values)
+        async with self._turn:
+            return await self._writing.run(command, values)
+
+    async def touch(self, command: Command, values: Values) -> int:
+        """Run a command that returns no rows; the number of rows it touched."""
+        self.statements += 1
+        if self._commands_are_free and not self._turn.locked():
+            return await self._writing.touch(command, values)
+        async with self._turn:
+            return await self._writing.touch(command, values)
 
     async def run_records(self, model: type[M], command: Command, values: Values) -> list[M]:
         """Run a command that returns all columns of a model; their records."""
@@ -244,6 +272,26 @@ class Transaction(Reader):
         if found is None:
             raise RowNotFoundError(f"{model.__name__} {entity_id}")
         return found
+
+    async def change(self, model: type[M], before: M, /, **changes: Any) -> M:
+        """Change the row of a record that this transaction has read; its record after the change.
+
+        Args:
+            model: has a ``version``, which every change of a row raises.
+            before: the record. Where the row is not at its version any more, because this
+                transaction has changed it since, the row is read again.
+            changes: values by column; no SQL.
+
+        Raises:
+            RowNotFoundError: there is no such row.
+        """
+        row: Any = before
+        names = tuple(changes)
+        values = {NEW + name: value for name, value in changes.items()}
+        values |= {"key": row.id, VERSION_READ: row.version}
+        if await self.touch(changing(model, names), values) == 0:
+            return await self.update_by_id(model, row.id, **changes)
+        return cast("M", changed(model, names)(row, changes))
 
     async def _update_row(
         self, model: type[M], entity_id: str, changes: Mapping[str, Any]

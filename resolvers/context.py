@@ -25,7 +25,7 @@ from resolvers.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from resolvers.events import PendingEvent, Position, append_events, snapshot
+from resolvers.events import PendingEvent, Position, append_events, snapshot_json
 from resolvers.ports import (
     AnywhereButNobody,
     Blobs,
@@ -273,7 +273,7 @@ class Context:
         """
         assert isinstance(entity, Record)  # noqa: S101  # records are typed as their models
         kind = entity_type or type(entity).__name__.lower()
-        payload = {kind: snapshot(entity), **{k: v for k, v in extra.items() if v is not None}}
+        payload = {kind: snapshot_json(entity), **{k: v for k, v in extra.items() if v is not None}}
         identifier = entity_id or str(entity.id)  # type: ignore[attr-defined]  # a record's slot
         self._events.append(
             PendingEvent(workspace_id or SITE_STREAM, type_, kind, identifier, payload)

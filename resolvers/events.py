@@ -58,7 +58,22 @@ class PendingEvent:
     type: str
     entity_type: str
     entity_id: str
-    payload: dict[str, Any]
+    payload: Mapping[str, Any]
+
+
+def snapshot_json(record: Record) -> orjson.Fragment | dict[str, Any]:
+    """What :func:`snapshot` gives, as JSON already where nothing had to be bounded.
+
+    If all is shorter than one text may be, no part is too long.
+    """
+    kind: Any = type(record)
+    names, values_of = _snapshot_columns(kind)
+    pairs = zip(names, values_of(record), strict=True)
+    try:
+        whole = orjson.dumps({name: value for name, value in pairs if value is not None})
+    except TypeError:  # the bounded one may do without what is no JSON
+        return snapshot(record)
+    return orjson.Fragment(whole) if len(whole) <= SNAPSHOT_TEXT else snapshot(record)
 
 
 def snapshot(record: SQLModel | Record) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class RunTotals:
     """What one transaction adds to the totals."""
 
     def __init__(self) -> None:
-        self._totals: Counter[tuple[str, str, str]] = Counter()
+        self._totals: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._queues: dict[_QueueKey, Counter[str]] = defaultdict(Counter)
         self._usage: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         self._at: datetime | None = None
@@ -84,6 +84,8 @@ class RunTotals:
 
     async def write(self, transaction: Transaction) -> None:
         """Write what was noted."""
+        if self._at is None and not self._usage:
+            return
         waiting = await self._write_totals(transaction)
         await self._write_statistics(transaction, waiting)
         await _add(

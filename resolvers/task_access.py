@@ -109,8 +109,8 @@ async def change_task(
     ctx: Context, task: Task, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
 ) -> Task:
     """Write a change of a task: version, time, totals and event in one place."""
-    after = await ctx.transaction.update_by_id(
-        Task, task.id, updated_at=ctx.now, version=task.version + 1, **changes
+    after = await ctx.transaction.change(
+        Task, task, updated_at=ctx.now, version=task.version + 1, **changes
     )
     ctx.task_totals.record(task, after)
     extra = dict(extra or {})

@@ -1,6 +1,6 @@
 """Kept totals of tasks per workspace, status and archive: a page never has to count."""
 
-from collections import Counter
+from collections import defaultdict
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ class TaskTotals:
     """
 
     def __init__(self) -> None:
-        self._changes: Counter[tuple[str, str, bool]] = Counter()
+        self._changes: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
 
     def record(self, before: Task | None, after: Task | None) -> None:
         """Note how one task changed; None for not there (yet, or any more)."""
