@@ -17,6 +17,9 @@ from models.enums import Role, RunStatus, TaskStatus
 from resolvers import (
     agent_reports,
     agents,
+    commands,
+    devices,
+    git_access,
     repositories,
     runs,
     sprints,
@@ -76,7 +79,7 @@ class Tenant:
         "agent", "agent key", "progress", "workspace", "story", "sprint",
         "task", "task waited for", "task archived", "task deleted", "task in review",
         "context entry", "run queued", "run failed", "run finished", "artifact", "repository",
-        "webhook", "delivery",
+        "webhook", "delivery", "command", "device",
     )  # fmt: skip
     """The keys of ``ids``."""
 
@@ -250,6 +253,21 @@ class Tenant:
             ),
         )  # fmt: skip
 
+    async def command(self) -> str:
+        """A command that waits for its start."""
+        run = await commands.run_command(
+            self.owner, workspace_id=self.id, command=f"echo {self.word()}"
+        )
+        return run.id
+
+    async def device(self) -> str:
+        """A device of its developer that shows its task."""
+        ctx = self.context("developer")
+        device = await devices.register_device(ctx, token=self.text("device"), platform="IOS")
+        await devices.watch_task(ctx, task_id=self.ids["task"], device_id=device.id)
+        await ctx.release()
+        return device.id
+
     async def task_with_branch(self) -> str:
         """A task in review whose branch is one commit ahead."""
         task_id = await self.task(TaskStatus.REVIEW, branch=_BRANCH)
@@ -417,4 +435,10 @@ async def _add_work(tenant: Tenant) -> None:
         "repository": await tenant.new_repository(),
         "webhook": await tenant.webhook(),
         "delivery": await tenant.delivery(),
+        "command": await tenant.command(),
     }
+    tenant.ids["device"] = await tenant.device()
+    await git_access.set_git_access(
+        owner, workspace_id=tenant.id, host=f"{tenant.word()}.example.org",
+        username=tenant.word(), secret=tenant.text("secret"),
+    )  # fmt: skip
