@@ -82,12 +82,12 @@ class CommandRun(ManagedRun):
         try:
             folder = await self._launch_command()
         except (StartFailedError, TimeoutError) as error:
-            await self._settle(Outcome(OutcomeStatus.FAILED, "start_failed", str(error)), {})
+            await self.settle(Outcome(OutcomeStatus.FAILED, "start_failed", str(error)), {})
             return
         except (*REFUSALS, OperationError) as error:
             code = NOT_FOUND_CODE if isinstance(error, ProgramMissingError) else None
             outcome = Outcome(OutcomeStatus.FAILED, "not_started", str(error))
-            await self._settle(outcome, {}, exit_code=code)
+            await self.settle(outcome, {}, exit_code=code)
             return
         await self._follow(self._make_executor(), None, folder)
 
@@ -124,7 +124,7 @@ class CommandRun(ManagedRun):
             ),
         )
         process = {"folder": str(folder.path), "temporary": str(temporary)}
-        await self._insist(
+        await self.insist(
             lambda: record_launch(
                 self.system,
                 run_id=self.run_id,

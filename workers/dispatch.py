@@ -32,7 +32,8 @@ from resolvers.run_execution import fail_lost_run
 from runner.command_run import CommandRun
 from runner.configuration import RunnerSettings
 from runner.managed import LOOK_SECONDS as LOOK_RUN_SECONDS
-from runner.managed import LeaseLostError, ManagedRun
+from runner.managed import ManagedRun
+from runner.owned_run import LeaseLostError
 from workers.leftovers import remove_leftovers
 
 log = structlog.get_logger("dragoman.dispatch")
