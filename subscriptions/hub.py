@@ -48,10 +48,10 @@ class Watcher:
         self.keys = keys
         self._hub = hub
         self._woken: set[str] = set()
-        self._flag = asyncio.Event()
+        self._is_woken = False
+        self._sleeper: asyncio.Future[None] | None = None
         self._standing: dict[str, tuple[int, int]] = {}
         self._deadline: asyncio.Timeout | None = None
-        self.is_waiting = False
         self.following: str | None = None
 
     def stands_at(self, key: str, *, epoch: int, seq: int) -> None:
@@ -64,20 +64,24 @@ class Watcher:
         Raises:
             HubClosedError: the process is going down.
         """
-        if not self._flag.is_set() and timeout > 0:
-            self.is_waiting = True
+        if not self._is_woken and timeout > 0:
+            self._sleeper = asyncio.get_running_loop().create_future()
             try:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout) as self._deadline:
-                        await self._flag.wait()
+                        await self._sleeper
             finally:
-                self.is_waiting = False
-                self._deadline = None
+                self._sleeper = self._deadline = None
         if self._hub.is_closing:
             raise HubClosedError
         woken, self._woken = frozenset(self._woken), set()
-        self._flag.clear()
+        self._is_woken = False
         return woken
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a `wait` is going on."""
+        return self._sleeper is not None
 
     def hurry(self, when: float) -> None:
         """Let a `wait` that is going on end by this time of the loop's clock."""
@@ -93,7 +97,7 @@ class Watcher:
         says False where it cannot go with them any more.
         """
         cohort = self._hub.cohort(key)
-        if self._flag.is_set() or not cohort.join(member, epoch=epoch):
+        if self._is_woken or not cohort.join(member, epoch=epoch):
             yield lambda: False
             return
         self.following = key
@@ -117,7 +121,9 @@ class Watcher:
     def wake(self, keys: Iterable[str]) -> None:
         """Let `wait` return; called by the hub."""
         self._woken.update(self.keys.intersection(keys))
-        self._flag.set()
+        self._is_woken = True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
     def is_reading(self, key: str) -> bool:
         """Whether it said how far it read this log."""

@@ -121,6 +121,8 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
         connection_params.set(message.get("payload") or {})
         try:
             await super().handle_connection_init(message)
+            # It has been cancelled; a connection need not hold its traceback and frames for ever.
+            self.connection_init_timeout_task = None
         except WebSocketDisconnected:
             raise
         except Exception as error:

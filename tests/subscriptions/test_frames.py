@@ -3,12 +3,13 @@
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side, State
 
-from subscriptions.transports.uvicorn_protocols import TOGETHER, AbortableWebSocketProtocol
+from subscriptions.transports.uvicorn_protocols import TOGETHER, AbortableWebSocketProtocol, _Inbox
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([125, 126, 65_535, 65_536, 70_000]))
 
@@ -68,3 +69,21 @@ def test_nothing_is_written_to_who_does_not_read_or_has_left() -> None:
         protocol, wire = connection(room=100, state=state)
         assert protocol.write_texts([b"a"]) == 0
         assert wire.written == []
+
+
+async def test_messages_of_a_client_come_in_order_to_the_one_who_receives() -> None:
+    inbox = _Inbox()
+    first = asyncio.create_task(inbox.get())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError):
+        await inbox.get()
+    for number in range(5):
+        inbox.put_nowait(number)
+    assert [await first] + [await inbox.get() for _ in range(4)] == list(range(5))
+    assert inbox.empty()
+    leaving = asyncio.create_task(inbox.get())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    inbox.put_nowait("kept")
+    assert await inbox.get() == "kept"
