@@ -20,10 +20,10 @@ from resolvers.errors import (
     LimitExceededError,
     NotFoundError,
 )
+from resolvers.filtering import bounded, text_contains
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
 from resolvers.task_access import check_version
-from resolvers.task_queries import bounded, text_contains
 from resolvers.task_runs import end_run
 from resolvers.validation import Unset
 from resolvers.workspaces import get_active_workspace, get_workspace

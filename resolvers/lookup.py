@@ -15,17 +15,12 @@ from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ForbiddenError, NotFoundError, UnavailableError
+from resolvers.filtering import SEARCH_LENGTH, text_contains
 from resolvers.paging import PageArguments
 from resolvers.run_queries import get_run
 from resolvers.task_access import get_task
-from resolvers.task_queries import (
-    SEARCH_LENGTH,
-    TaskFilter,
-    TaskOrder,
-    list_tasks,
-    text_contains,
-    visible_workspaces,
-)
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import TaskOrder, list_tasks, visible_workspaces
 from resolvers.users import get_user
 from resolvers.workspaces import get_workspace
 

@@ -11,7 +11,7 @@ from models.enums import QueueClass, RunHold, RunKind, RunStatus, WorkspaceStatu
 from models.lifecycle import RUN_EXECUTING
 from resolvers.budgets import day_is_spent
 from resolvers.context import Context
-from resolvers.task_queries import has_unmet_dependency
+from resolvers.task_filters import has_unmet_dependency
 
 RUN = table_of(Run).c
 TASK = table_of(Task).c

@@ -18,11 +18,11 @@ from resolvers.errors import (
     LimitExceededError,
     NotFoundError,
 )
+from resolvers.filtering import bounded
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
 from resolvers.stamps import restore_entity, restores
 from resolvers.task_access import check_version
-from resolvers.task_queries import bounded
 from resolvers.validation import Unset
 from resolvers.work_totals import count_sprint
 from resolvers.workspaces import get_active_workspace, get_workspace

@@ -13,11 +13,11 @@ from resolvers import validation as check
 from resolvers.belongings import Deletion, detach, get_belonging
 from resolvers.context import Context
 from resolvers.errors import InvalidError, LimitExceededError
+from resolvers.filtering import bounded, text_search
 from resolvers.operation import operation
 from resolvers.paging import Order, Page, PageArguments, read_page
 from resolvers.task_access import check_version
 from resolvers.task_fields import checked_fields
-from resolvers.task_queries import bounded, text_search
 from resolvers.validation import Unset
 from resolvers.workspaces import get_active_workspace, get_workspace
 

@@ -13,9 +13,10 @@ from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.events import Position
+from resolvers.filtering import text_search
 from resolvers.loading import loader
 from resolvers.paging import Order, Page, PageArguments, Slice, read_page
-from resolvers.task_queries import text_search, visible_workspaces
+from resolvers.task_queries import visible_workspaces
 from resolvers.workspace_fields import SLUG_LENGTH
 from resolvers.workspaces import WORKSPACE
 

@@ -11,7 +11,7 @@ from models.enums import AgentStatus, ExecutionMode, Executor
 from resolvers import agent_reports
 from resolvers import validation as check
 from resolvers.agents import AgentFilter as AgentConditions
-from resolvers.task_queries import TaskFilter as TaskConditions
+from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.task_queries import list_tasks
 from resolvers.usage import usage_of
 from schema.common import (

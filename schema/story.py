@@ -10,7 +10,7 @@ from models.enums import SprintStatus, StoryStatus, TaskPriority, priority_of
 from resolvers import loading, work_totals
 from resolvers.stories import StoryFilter as StoryConditions
 from resolvers.stories import StoryOrder, list_stories
-from resolvers.task_queries import TaskFilter as TaskConditions
+from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.task_queries import list_tasks
 from resolvers.usage import sprint_usage
 from schema.common import (

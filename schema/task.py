@@ -30,7 +30,7 @@ from resolvers.event_queries import list_events
 from resolvers.paging import PageArguments
 from resolvers.run_queries import runs_of_task
 from resolvers.task_access import NewDependency
-from resolvers.task_queries import TaskFilter as TaskConditions
+from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.usage import usage_of
 from schema.common import (
     PAGED,

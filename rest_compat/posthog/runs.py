@@ -11,13 +11,11 @@ from resolvers.artifacts import ArtifactMissingError
 from resolvers.client_runs import (
     append_run_log,
     create_client_run,
-    hand_over_run,
-    resume_client_run,
     set_run_output,
-    start_client_run,
     update_client_run,
 )
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
+from resolvers.run_handover import hand_over_run, resume_client_run, start_client_run
 from resolvers.run_inputs import answer_run, send_run_message
 from resolvers.run_queries import list_runs
 from resolvers.runs import stop_run

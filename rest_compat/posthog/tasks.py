@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from models.enums import Permission
 from resolvers.errors import InvalidError, NotFoundError
 from resolvers.loading import newest_runs_of_each
-from resolvers.task_queries import TaskFilter, TaskOrder, list_task_repositories, list_tasks
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import TaskOrder, list_task_repositories, list_tasks
 from resolvers.tasks import create_task, delete_task, update_task
 from resolvers.users import get_user_by_number
 from rest_compat.answers import Answer

@@ -15,7 +15,8 @@ from resolvers.public_ids import run_id_of, task_id_of
 from resolvers.run_queries import get_run, list_runs
 from resolvers.runs import stop_run
 from resolvers.task_access import get_task
-from resolvers.task_queries import TaskFilter, TaskOrder, list_tasks
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import TaskOrder, list_tasks
 from resolvers.tasks import change_card, create_task
 from resolvers.workspace_queries import WorkspaceOrder, get_workspace_by_number, list_workspaces
 from resolvers.workspaces import create_workspace, get_workspace

@@ -30,7 +30,8 @@ from resolvers.task_bulk import (
     bulk_update_tasks,
     label_task,
 )
-from resolvers.task_queries import TaskFilter, list_tasks
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import list_tasks
 from resolvers.tasks import create_task, get_task
 from tests.resolvers.conftest import Board, make_board
 

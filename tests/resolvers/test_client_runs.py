@@ -10,19 +10,18 @@ from models.enums import RunStatus, TaskStatus
 from resolvers.client_runs import (
     append_run_log,
     create_client_run,
-    hand_over_run,
-    resume_client_run,
     set_run_output,
-    start_client_run,
     update_client_run,
 )
 from resolvers.context import Context
 from resolvers.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from resolvers.run_claims import claim_run
 from resolvers.run_execution import RunOutcome, finish_run
+from resolvers.run_handover import hand_over_run, resume_client_run, start_client_run
 from resolvers.run_queries import read_run_output, run_chain
 from resolvers.task_access import get_task
-from resolvers.task_queries import TaskFilter, list_tasks
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import list_tasks
 from resolvers.tasks import create_task, update_task
 from tests.resolvers.conftest import Board
 

@@ -26,8 +26,9 @@ from resolvers.stories import (
     list_stories,
     update_story,
 )
+from resolvers.task_filters import TaskFilter
 from resolvers.task_lifecycle import finish_task
-from resolvers.task_queries import TaskFilter, list_tasks
+from resolvers.task_queries import list_tasks
 from resolvers.tasks import archive_task, create_task, delete_task, get_task
 from resolvers.work_totals import WorkTotals, story_totals
 from tests.resolvers.conftest import Board

@@ -15,8 +15,9 @@ from resolvers.dependencies import set_dependencies, unmet_dependencies
 from resolvers.errors import InvalidError
 from resolvers.operation import operation
 from resolvers.task_board import move_task
+from resolvers.task_filters import TaskFilter
 from resolvers.task_lifecycle import block_task, cancel_task, finish_task
-from resolvers.task_queries import TaskFilter, list_tasks
+from resolvers.task_queries import list_tasks
 from resolvers.tasks import NewDependency, create_task, delete_task, get_task, update_task
 from tests.resolvers.conftest import Board, make_board
 

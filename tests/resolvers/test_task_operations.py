@@ -24,7 +24,8 @@ from resolvers.errors import (
 from resolvers.paging import PageArguments
 from resolvers.stories import create_story
 from resolvers.task_board import move_task
-from resolvers.task_queries import TaskFilter, TaskOrder, list_tasks, task_totals
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import TaskOrder, list_tasks, task_totals
 from resolvers.tasks import archive_task, create_task, delete_task, get_task, update_task
 from tests.resolvers.conftest import Board, make_board
 

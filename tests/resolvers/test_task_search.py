@@ -11,9 +11,11 @@ from models.enums import Role
 from resolvers import task_search
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
+from resolvers.filtering import text_contains
 from resolvers.lookup import search
 from resolvers.members import add_member
-from resolvers.task_queries import TaskFilter, list_tasks, text_contains
+from resolvers.task_filters import TaskFilter
+from resolvers.task_queries import list_tasks
 from resolvers.tasks import create_task, delete_task, update_task
 from resolvers.users import create_user
 from resolvers.workspaces import create_workspace
