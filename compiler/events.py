@@ -141,7 +141,7 @@ def compile_selection(
     given = variables or {}
     try:
         found = survey(document, operation_name)
-        values = variables_coercer(executor.schema._schema, found.operation)(given)  # noqa: SLF001
+        values = variables_coercer(executor.schema._schema, found.operation)(given)  # noqa: SLF001  # graphql-core's schema
     except Exception as error:
         raise Fallback(Reason.UNSUPPORTED, str(error)) from error
     return CompiledSelection(plan_selection(executor, found, given), values)

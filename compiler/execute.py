@@ -281,7 +281,7 @@ class CompiledExecutor:
         if known.survey is None and not known.refusal:
             try:
                 found = survey(document, name)
-                known.coerce = variables_coercer(self.schema._schema, found.operation)  # noqa: SLF001
+                known.coerce = variables_coercer(self.schema._schema, found.operation)  # noqa: SLF001  # graphql-core's schema
                 known.survey = found
             except Exception as error:  # noqa: BLE001  # whatever stands against it, it stays with graphql-core
                 known.refusal = str(error) or type(error).__name__

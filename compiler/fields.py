@@ -123,7 +123,7 @@ def _direct(definition: GraphQLField, field: StrawberryField) -> FieldCall:
     base = field.base_resolver
     assert base is not None  # noqa: S101  # the caller has looked
     wrapped: Any = base.wrapped_func
-    if not callable(wrapped) or isasyncgenfunction(base._unbound_wrapped_func):  # noqa: SLF001
+    if not callable(wrapped) or isasyncgenfunction(base._unbound_wrapped_func):  # noqa: SLF001  # the function under Strawberry's wrapper
         return _wrapped(definition, field)
     is_async = bool(field.is_async)
     named = (base.parent_parameter, base.root_parameter)

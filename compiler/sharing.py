@@ -229,7 +229,7 @@ class Selections:
         try:
             if known.survey is None:
                 found = survey(document, key[1])
-                known.coerce = variables_coercer(self.executor.schema._schema, found.operation)  # noqa: SLF001
+                known.coerce = variables_coercer(self.executor.schema._schema, found.operation)  # noqa: SLF001  # graphql-core's schema
                 known.survey = found
             flags = known.survey.flags(given)
             values: dict[str, Any] = known.coerce(given)

@@ -262,7 +262,7 @@ class _Flight:
                 asyncio.tasks._enter_task(loop, current)  # noqa: SLF001  # see the module
         if asyncio.isfuture(first):
             # As a task does: another coroutine may wait for the same future meanwhile.
-            first._asyncio_future_blocking = False  # noqa: SLF001
+            first._asyncio_future_blocking = False  # noqa: SLF001  # the protocol of asyncio's tasks
         rest = self._finish(index, resumed(called, first))
         self.flights.tasks.append(loop.create_task(rest, context=context))
 

@@ -40,7 +40,7 @@ class Asker:
             address = ipaddress.ip_address(self.address)
         except ValueError:
             return self.address
-        if address.version == 4:  # noqa: PLR2004
+        if address.version == 4:  # noqa: PLR2004  # IPv4
             return self.address
         return str(ipaddress.ip_network((address, 64), strict=False))
 

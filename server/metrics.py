@@ -240,7 +240,7 @@ def _error_code(code: str | None) -> str:
     """The outcome of an operation; codes are the server's own short words, never a client's."""
     if code is None:
         return "ok"
-    return code if code.isascii() and code.isidentifier() and len(code) <= 32 else _OTHER  # noqa: PLR2004
+    return code if code.isascii() and code.isidentifier() and len(code) <= 32 else _OTHER  # noqa: PLR2004  # as long as a label may be
 
 
 def _close_code(code: int) -> str:

@@ -125,7 +125,7 @@ async def raise_storm(
 
 
 @asynccontextmanager
-async def _at_work(work: list) -> AsyncIterator[list[asyncio.Task[None]]]:  # type: ignore[type-arg]
+async def _at_work(work: list) -> AsyncIterator[list[asyncio.Task[None]]]:
     tasks = [asyncio.ensure_future(task) for task in work]
     try:
         yield tasks

@@ -46,7 +46,7 @@ class Writer:
         self.aliases = 0
 
     def document(self, root: str) -> str:
-        field = core_schema().type_map["Query"].fields[root]  # type: ignore[attr-defined]
+        field = core_schema().type_map["Query"].fields[root]
         inside = self.selection(get_named_type(field.type), depth=4)
         body = f"__typename @include(if: $yes) {root}(id: $id) {inside}"
         return f"query ($id: ID!, $yes: Boolean!) {{ {body} }}"

@@ -88,7 +88,7 @@ async def test_a_deep_recursive_input_is_left_to_graphql_core() -> None:
 
 async def test_variables_that_are_no_object() -> None:
     executor = CompiledExecutor(build_schema(), options=EAGER)
-    outcome = await executor.execute(HELLO, variables=[1])  # type: ignore[arg-type]
+    outcome = await executor.execute(HELLO, variables=[1])
     assert outcome.fallback is Reason.VARIABLES
 
 
@@ -343,7 +343,7 @@ async def test_events_are_rendered_as_graphql_core_does() -> None:
     stream = await schema.subscribe(EVENT, {"id": "n"}, context_value=world)
     expected = [result async for result in stream]
     info = type("Info", (), {"context": world})()
-    source = Subscription.shelf_events(Subscription(), info, id="n")  # type: ignore[call-arg,arg-type]
+    source = Subscription.shelf_events(Subscription(), info, id="n")
     rendered = [await selection.render(event, context=world) async for event in source]
     assert len(rendered) == len(expected) > 0
     assert [one.data for one in rendered] == [one.data for one in expected]

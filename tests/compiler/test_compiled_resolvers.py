@@ -128,7 +128,7 @@ class Item:
 
     @strawberry.field
     def promised(self, info: strawberry.Info) -> int:
-        return info.context["loader"].load(self.number)  # type: ignore[no-any-return]
+        return info.context["loader"].load(self.number)
 
     @strawberry.field
     async def loaded(self, info: strawberry.Info) -> int:
@@ -270,7 +270,7 @@ def test_field_classes() -> None:
 
     schema = build_schema()
     kinds = {
-        name: classify(schema, schema._schema.type_map[name.split(".")[0]], name.split(".")[1]).kind  # type: ignore[arg-type]
+        name: classify(schema, schema._schema.type_map[name.split(".")[0]], name.split(".")[1]).kind
         for name in (
             "Book.title",
             "Book.author",

@@ -318,7 +318,7 @@ async def test_a_stream_says_what_its_results_are_shared_by() -> None:
     results = [result async for result in await schema.stream(query)]
     # The first is made by graphql-core, the one that fails too.
     assert [isinstance(result, SharedResult) for result in results] == [False, True, True, False]
-    assert [result.data for result in results] == [  # type: ignore[union-attr]
+    assert [result.data for result in results] == [
         {"numbers": {"value": n, "failing": None if n == 4 else "fine"}} for n in range(1, 5)
     ]
     assert results[3].errors

@@ -168,7 +168,7 @@ def test_a_second_server_on_the_same_folder_is_refused_in_clear_words(
     second.data_dir = lone_server.data_dir
     done = subprocess.run(
         ["dragoman", "serve", "--port", "0"],
-        executable=str(Path(lone_server.process.args[0])),  # type: ignore[union-attr,index]
+        executable=str(Path(lone_server.process.args[0])),
         env=lone_server.environment(),
         capture_output=True,
         text=True,

@@ -244,7 +244,7 @@ def test_an_unknown_operation_has_no_cost(schema: Any) -> None:
     checked = guard.parse("query A { task { id } } query B { version }")
     assert guard.validate(checked) == []
     assert guard.cost(checked, "C") is None
-    assert [guard.cost(checked, name).requested for name in ("A", "B")] == [1, 0]  # type: ignore[union-attr]
+    assert [guard.cost(checked, name).requested for name in ("A", "B")] == [1, 0]
 
 
 # A second, naive way to the same price: from the root down, every fragment copied out, one row

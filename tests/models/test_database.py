@@ -53,7 +53,7 @@ async def test_what_is_written_is_read_back_the_same(database: Database) -> None
     async with database.read() as reader:
         read = await reader.find_by_id(Task, written.id)
     assert read is not None
-    assert read.as_dict() == written.as_dict()  # type: ignore[attr-defined]  # a record
+    assert read.as_dict() == written.as_dict()
 
 
 async def test_a_block_that_raises_leaves_nothing(database: Database) -> None:

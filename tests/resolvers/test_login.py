@@ -93,7 +93,7 @@ async def test_only_the_hash_of_a_secret_is_kept_and_no_event_tells_it(
     key = await (await stranger.reader()).find_by_id(ApiKey, created.key.id)
     assert key is not None
     assert key.secret_hash == hash_secret(created.secret)
-    assert created.secret not in str(key.as_dict())  # type: ignore[attr-defined]  # a record
+    assert created.secret not in str(key.as_dict())
     events = (await list_events(owner, workspace_id=None)).nodes
     assert {"user.logged_in", "token.created", "user.created"} <= {e.type for e in events}
     written = str([event.payload for event in events])
@@ -239,7 +239,7 @@ async def test_logging_out_ends_the_session_once(
         await authenticate(services, created.secret)
     assert (await log_out(ctx)).revoked_at == first.revoked_at
     wakeups = services.wakeups
-    assert wakeups.principals.count(f"user:{ada.id}") == 1  # type: ignore[attr-defined]  # a recorder
+    assert wakeups.principals.count(f"user:{ada.id}") == 1
 
 
 async def test_who_uses_no_key_cannot_log_out(system: Context, stranger: Context) -> None:

@@ -85,7 +85,7 @@ async def test_a_task_keeps_every_field(dev: Context, board: Board) -> None:
         dev, workspace_id=board.id, title=" Title ", metadata={"k": [1, None]}, **given
     )
     stored = await get_task(dev, task_id=task.id)
-    assert stored.as_dict() == task.as_dict()  # type: ignore[attr-defined]  # a record
+    assert stored.as_dict() == task.as_dict()
     assert {name: getattr(stored, name) for name in given} == given
     assert (stored.title, stored.meta, stored.number) == ("Title", {"k": [1, None]}, 2)
     assert stored.created_by == board.users["developer"].id

@@ -108,7 +108,7 @@ async def test_arguments_are_checked(as_user: AsUser, ada: User, board: Workspac
         ("agentId", {"user_id": ada.id, "agent_id": ada.id}),
     ):
         with pytest.raises(InvalidError) as refusal:
-            await create_token(ctx, **arguments)  # type: ignore[arg-type]  # of many kinds
+            await create_token(ctx, **arguments)
         assert refusal.value.details["field"] == field
 
 
@@ -148,7 +148,7 @@ async def test_no_key_makes_a_stronger_one(
     short = await with_key(services, await create_token(full, expires_in=600))
     for longer in ({}, {"expires_in": 700}, {"expires_in": 60, "sliding": True}):
         with pytest.raises(ForbiddenError):
-            await create_token(short, **longer)  # type: ignore[arg-type]  # of many kinds
+            await create_token(short, **longer)
     await create_token(short, expires_in=500)
 
 
@@ -211,7 +211,7 @@ async def test_keys_of_agents_open_their_workspace_and_are_a_managers_matter(
     await revoke_token(ctx, key_id=created.key.id)
     with pytest.raises(UnauthenticatedError):
         await with_key(services, created)
-    assert services.wakeups.principals[-1] == f"agent:{agent.id}"  # type: ignore[attr-defined]  # a recorder
+    assert services.wakeups.principals[-1] == f"agent:{agent.id}"
 
 
 async def test_a_revoked_key_is_useless_at_once_and_revoking_again_changes_nothing(
@@ -222,7 +222,7 @@ async def test_a_revoked_key_is_useless_at_once_and_revoking_again_changes_nothi
     first = await revoke_token(ctx, key_id=created.key.id)
     with pytest.raises(UnauthenticatedError):
         await with_key(services, created)
-    assert services.wakeups.principals[-1] == f"user:{ada.id}"  # type: ignore[attr-defined]  # a recorder
+    assert services.wakeups.principals[-1] == f"user:{ada.id}"
     assert (await revoke_token(ctx, key_id=created.key.id)).revoked_at == first.revoked_at
     events = await list_events(owner, workspace_id=None, types=["token.revoked"])
     assert len(events.nodes) == 1
@@ -289,7 +289,7 @@ async def test_keys_bound_to_a_deleted_workspace_stop_working(
     for key in (created, of_agent):
         with pytest.raises(UnauthenticatedError):
             await with_key(services, key)
-    woken = services.wakeups.principals  # type: ignore[attr-defined]  # a recorder
+    woken = services.wakeups.principals
     assert {f"user:{ada.id}", f"agent:{agent.id}"} <= set(woken)
 
 

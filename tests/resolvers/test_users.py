@@ -86,7 +86,7 @@ async def test_fields_are_checked(owner: Context) -> None:
         ("kind", "ROBOT"),
     ):
         with pytest.raises(InvalidError) as refusal:
-            await create_user(owner, name="ada", **{field: value})  # type: ignore[arg-type]  # wrong on purpose
+            await create_user(owner, name="ada", **{field: value})  # wrong on purpose
         assert refusal.value.details["field"].lower() == field.replace("_", "")
 
 
@@ -211,7 +211,7 @@ async def test_site_admins_change_others_but_not_the_owner(
     ctx = await as_user(ada)
     after = await update_user(ctx, user_id=bob.id, role="VIEWER", tier="PREMIUM")
     assert (after.role, after.tier) == ("VIEWER", "PREMIUM")
-    assert f"user:{bob.id}" in services.wakeups.principals  # type: ignore[attr-defined]  # a recorder
+    assert f"user:{bob.id}" in services.wakeups.principals
     assert owner.principal is not None
     owner_id = owner.principal.id
     assert owner_id is not None
@@ -238,7 +238,7 @@ async def test_preferences_are_merged_at_every_depth(owner: Context, as_user: As
     assert (await update_user(ctx, user_id=ada.id, preferences=None)).preferences == {}
     for wrong in ([], "x", {"x": "y" * 70_000}, {"x": "\x00"}, {"x": "\ud800"}, {"x": 2**70}):
         with pytest.raises(InvalidError):
-            await set_preferences(ctx, preferences=wrong)  # type: ignore[arg-type]  # wrong on purpose
+            await set_preferences(ctx, preferences=wrong)  # wrong on purpose
     events = await list_events(owner, workspace_id=None, entity_id=ada.id)
     assert all("preferences" not in event.payload["user"] for event in events.nodes)
     half = {"x": "y" * 40_000}
@@ -265,7 +265,7 @@ async def test_a_deactivated_user_is_out_at_once(
         await authenticate(services, session.secret)
     events = await list_events(owner, workspace_id=None, types=["user.deactivated"])
     assert [event.entity_id for event in events.nodes] == [ada.id]
-    assert f"user:{ada.id}" in services.wakeups.principals  # type: ignore[attr-defined]  # a recorder
+    assert f"user:{ada.id}" in services.wakeups.principals
 
 
 async def sessions_of(ctx: Context, user: User) -> list[ApiKey]:

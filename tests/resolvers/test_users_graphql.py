@@ -376,7 +376,7 @@ def test_everything_in_the_schema_is_described() -> None:
     own = {"Workspace", "Member", "Repository", "TaskTotal", "Viewer", "User", "Token"}
     for name, type_ in SCHEMA._schema.type_map.items():
         if name in own or name.endswith(("Payload", "Input", "Query", "Mutation")):
-            for field_name, field in type_.fields.items():  # type: ignore[union-attr]  # all have fields
+            for field_name, field in type_.fields.items():
                 assert field.description, f"{name}.{field_name}"
                 for argument_name, argument in getattr(field, "args", {}).items():
                     assert argument.description, f"{name}.{field_name}({argument_name})"

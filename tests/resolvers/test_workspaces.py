@@ -65,7 +65,7 @@ def git() -> AnyGit:
 
 @pytest.fixture
 def services(services: Services, git: AnyGit) -> Services:
-    return replace(services, git=git)  # type: ignore[arg-type]  # what these tests need of git
+    return replace(services, git=git)
 
 
 @pytest.fixture
@@ -424,7 +424,7 @@ async def test_an_archived_workspace_takes_no_changes_until_it_is_opened_again(
         )
     active = await set_workspace_status(owner, workspace_id=workspace.id, status="ACTIVE")
     assert (active.status, active.archived_at) == ("ACTIVE", None)
-    assert services.dispatcher.wakes == 1  # type: ignore[attr-defined]  # a recorder
+    assert services.dispatcher.wakes == 1
     await set_workspace_status(owner, workspace_id=workspace.id, status="COMPLETED")
     changes = ["workspace.archived", "workspace.reopened", "workspace.completed"]
     assert (await types_of(owner, workspace.id))[1:] == changes
@@ -446,7 +446,7 @@ async def test_nothing_is_archived_or_deleted_under_an_executing_run(
             await attempt
         assert refusal.value.details == {"run_id": run.id}
     await delete_workspace(owner, workspace_id=workspace.id, force=True)
-    assert services.dispatcher.stopped == [run.id]  # type: ignore[attr-defined]  # a recorder
+    assert services.dispatcher.stopped == [run.id]
     stopping = await (await owner.reader()).find_by_id(Run, run.id)
     assert stopping is not None
     assert stopping.stop_reason == "workspace_deleted"
@@ -497,7 +497,7 @@ async def test_a_deleted_workspace_is_gone_and_its_waiting_runs_with_it(
         "workspace.deleted",
     ]
     assert developer.principal is not None
-    woken = services.wakeups.principals  # type: ignore[attr-defined]  # a recorder
+    woken = services.wakeups.principals
     assert developer.principal.key in woken
 
 
@@ -593,4 +593,4 @@ async def test_members_wait_for_nobody_to_see_the_new_workspace(
 ) -> None:
     ada: User = await create_user(owner, name="ada", role=Role.DEVELOPER)
     await create_workspace(await as_user(ada), name="x")
-    assert f"user:{ada.id}" in services.wakeups.principals  # type: ignore[attr-defined]  # a recorder
+    assert f"user:{ada.id}" in services.wakeups.principals

@@ -63,7 +63,7 @@ async def test_a_member_sees_the_workspace_from_the_next_request_on(
     with pytest.raises(NotFoundError):
         await get_workspace(before, workspace_id=workspace.id)
     await add_member(system, workspace_id=workspace.id, user_id=ada.id, role=Role.VIEWER)
-    assert services.wakeups.principals[-1] == f"user:{ada.id}"  # type: ignore[attr-defined]  # a recorder
+    assert services.wakeups.principals[-1] == f"user:{ada.id}"
     after = as_principal(await authenticate(services, session.secret))
     await get_workspace(after, workspace_id=workspace.id)
     await remove_member(system, workspace_id=workspace.id, user_id=ada.id)

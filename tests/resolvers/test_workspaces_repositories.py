@@ -41,7 +41,7 @@ class AnyGit:
 
 @pytest.fixture
 def services(services: Services) -> Services:
-    return replace(services, git=AnyGit())  # type: ignore[arg-type]  # what these tests need of git
+    return replace(services, git=AnyGit())
 
 
 @pytest.fixture

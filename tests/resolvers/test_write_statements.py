@@ -16,7 +16,7 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[Transaction]:
 
     class Counting(Transaction):
         def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
+            super().__init__(*arguments)
             made.append(self)
 
     monkeypatch.setattr(models.database, "Transaction", Counting)
@@ -31,7 +31,7 @@ async def test_statements_of_everyday_mutations(
 
     async def count(work: object) -> int:
         transactions.clear()
-        await work  # type: ignore[misc]
+        await work
         (transaction,) = transactions
         return transaction.statements
 

@@ -214,7 +214,7 @@ async def test_everybody_gets_every_entry_once_whatever_comes_between(
     end = log.heads_by_key[events_key(stream)].seq
     for client, keep in crowd:
         wanted = [seq for seq in range(3, end + 1) if keep is None or seq % 3 == 0]
-        await until(lambda client=client, wanted=wanted: len(client.seen) >= len(wanted))  # type: ignore[misc]
+        await until(lambda client=client, wanted=wanted: len(client.seen) >= len(wanted))
         assert client.seen == wanted
     steady = [client for client, _ in crowd if client.pushed]
     assert sum(client.pushed for client in steady) > sum(client.rounds for client in steady) > 0

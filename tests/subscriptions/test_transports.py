@@ -276,7 +276,7 @@ async def test_a_websocket_client_gets_replay_and_live(serve: Serve, log: Any) -
 async def test_the_legacy_protocol_is_not_spoken(serve: Serve) -> None:
     async with serve() as served:
         for subprotocols in (["graphql-ws"], None):
-            async with websockets.connect(served.ws, subprotocols=subprotocols) as ws:  # type: ignore[arg-type]
+            async with websockets.connect(served.ws, subprotocols=subprotocols) as ws:
                 assert ws.subprotocol is None
                 assert (await closed(ws))[0] == 4406
 

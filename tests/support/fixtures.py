@@ -28,14 +28,46 @@ BOTH = [
 ]
 
 
-async def postgres_admin(*statements: str) -> None:
-    engine = create_async_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT")
+async def postgres_admin(*statements: str, database: str = "postgres") -> Any:
+    """Run statements one by one; the first value of the last one, if it gives rows."""
+    engine = create_async_engine(f"{POSTGRES}/{database}", isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             for statement in statements:
-                await connection.exec_driver_sql(statement)
+                result = await connection.exec_driver_sql(statement)
+            return result.scalar() if result.returns_rows else None
     finally:
         await engine.dispose()
+
+
+_KEEP_ROWS = """
+DO $$ DECLARE name text; filled bool; BEGIN
+  CREATE SCHEMA pristine;
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I)', name) INTO filled;
+    IF filled THEN EXECUTE format('CREATE TABLE pristine.%I AS TABLE %I', name, name); END IF;
+  END LOOP;
+END $$"""
+_LEAVE = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+_EMPTY = """
+DO $$ DECLARE name text; BEGIN
+  SET LOCAL session_replication_role = replica;
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+    EXECUTE format('DELETE FROM %I', name);
+  END LOOP;
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'pristine' LOOP
+    EXECUTE format('INSERT INTO %I SELECT * FROM pristine.%I', name, name);
+  END LOOP;
+  FOR name IN SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL LOOP
+    EXECUTE format('ALTER SEQUENCE %I RESTART', name);
+  END LOOP;
+END $$"""
+_SHAPE = """
+SELECT md5(string_agg(attrelid::regclass || '.' || attname, ',' ORDER BY attrelid, attnum))
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = 'public'::regnamespace"""
 
 
 def _run_apart(work: Coroutine[Any, Any, Any]) -> None:
@@ -50,8 +82,50 @@ def postgres_template() -> Iterator[str]:
     name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
     _run_apart(postgres_admin(f"CREATE DATABASE {name}"))
     _run_apart(migrate(f"{POSTGRES}/{name}"))
+    _run_apart(postgres_admin(_KEEP_ROWS, database=name))
     yield name
     _run_apart(postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+class PostgresDatabases:
+    """Databases that tests use one after the other: to empty one is far quicker than to copy it.
+
+    Commits do not wait for the disk; PostgreSQL itself is never killed here.
+    """
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self.shape = ""
+        self.free: list[str] = []
+
+    async def take(self) -> str:
+        """The name of one as migrations leave it."""
+        if self.free:
+            return self.free.pop()
+        name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
+        self.shape = self.shape or await postgres_admin(_SHAPE, database=self.template)
+        await postgres_admin(
+            f"CREATE DATABASE {name} TEMPLATE {self.template}",
+            f"ALTER DATABASE {name} SET synchronous_commit = off",
+        )
+        return name
+
+    async def give_back(self, name: str) -> None:
+        """Close its connections and empty it; one whose tables changed is dropped."""
+        if await postgres_admin(_LEAVE, _SHAPE, database=name) == self.shape:
+            await postgres_admin(_EMPTY, database=name)
+            self.free.append(name)
+        else:
+            await postgres_admin(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_template: str) -> Iterator[PostgresDatabases]:
+    """The databases of this process."""
+    databases = PostgresDatabases(postgres_template)
+    yield databases
+    for name in databases.free:
+        _run_apart(postgres_admin(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +145,12 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
         shutil.copyfile(template, path)
         yield f"sqlite+aiosqlite:///{path}"
         return
-    name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
-    source = request.getfixturevalue("postgres_template")
-    await postgres_admin(f"CREATE DATABASE {name} TEMPLATE {source}")
+    databases: PostgresDatabases = request.getfixturevalue("postgres_databases")
+    name = await databases.take()
     try:
         yield f"{POSTGRES}/{name}"
     finally:
-        await postgres_admin(f"DROP DATABASE {name} WITH (FORCE)")
+        await databases.give_back(name)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def s3(self) -> S3:
-        found: S3 = self.server.s3  # type: ignore[attr-defined]  # set by running_s3
+        found: S3 = self.server.s3  # set by running_s3
         return found
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
@@ -127,7 +127,7 @@ def running_s3() -> Iterator[S3]:
     """A bucket for the length of the block."""
     s3 = S3()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.s3 = s3  # type: ignore[attr-defined]  # read by Handler
+    server.s3 = s3  # read by Handler
     s3.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
