@@ -25,6 +25,7 @@ async def examine_places(report: Report, settings: Settings) -> None:
         ("runs", data / "runs"),
         ("worktrees", settings.worktrees.absolute()),
         ("repositories", data / "repositories"),
+        ("artifacts", None if settings.artifacts_url else data / "artifacts"),
     ):
         if path is not None:
             await asyncio.to_thread(_look_at, report, name, path)
