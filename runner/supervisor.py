@@ -31,6 +31,11 @@ FAST_TICK_SECONDS = 0.05
 RECORD_ATTEMPTS = 120
 MAX_RECORDED = 2000
 ON_LINUX = sys.platform == "linux"
+# Python ignores the first two, nohup SIGHUP, a shell's background job SIGINT and SIGQUIT.
+SIGNALS_AS_USUAL = (
+    *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP),
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
+)
 # Under memory pressure the kernel shall end the agent, not the one who can report it.
 AGENT_OOM_SCORE = b"500"
 INTERRUPT, TERMINATE, KILL = range(3)
@@ -196,8 +201,8 @@ class Supervisor:
                 os.dup2(source, target)
             where = self.spec["cwd"]
             os.chdir(where)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP):
-                # Ignored here (the first two by Python); ignoring would outlive the exec.
+            for number in SIGNALS_AS_USUAL:
+                # Ignored here, or by who started the server; ignoring would outlive the exec.
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             where = self.spec["argv"][0]

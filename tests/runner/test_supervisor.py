@@ -193,6 +193,17 @@ async def test_a_supervisor_asked_to_end_takes_its_agent_along(start_run: Any) -
     assert run.is_silent()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_an_agent_hears_what_the_servers_starter_ignored(start_run: Any, number: int) -> None:
+    usual = signal.signal(number, signal.SIG_IGN)  # as nohup and shells do for background jobs
+    try:
+        run = await start_run(argv=("sh", "-c", f"kill -{number:d} $$"))
+    finally:
+        signal.signal(number, usual)
+    end = await run.wait()
+    assert (end.reason, end.signal) == ("exited", number)
+
+
 async def test_what_an_agent_leaves_behind_is_ended_with_it(start_run: Any) -> None:
     run = await start_run(
         "if os.fork() == 0:\n"

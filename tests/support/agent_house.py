@@ -9,9 +9,10 @@ from tests.support.board import Board, create_board, make_repository
 from tests.support.clients import HttpClient
 from tests.support.server import RunningServer
 
-RUN = """query ($id: ID!) { run(id: $id) { status reason error exitCode sessionId worktreePath
+RUN = """query ($id: ID!, $after: Int!) { run(id: $id) {
+  status reason error exitCode sessionId worktreePath
   usage { inputTokens outputTokens cachedTokens costUsd }
-  output(first: 1000) { entries { stream text event } } } }"""
+  output(after: $after, first: 1000) { lastLine entries { stream text event } } } }"""
 
 
 class House:
@@ -32,8 +33,16 @@ class House:
         return [note for note in map(json.loads, notes) if note["cwd"] == worktree]
 
     async def look(self, run: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.ask(RUN, {"id": run["id"]}))["run"]
-        return found
+        """The run as it is now, with all of its output."""
+        entries: list[dict[str, Any]] = []
+        while True:
+            answer = await self.client.ask(RUN, {"id": run["id"], "after": len(entries)})
+            found: dict[str, Any] = answer["run"]
+            page = found["output"]
+            entries += page["entries"]
+            if not page["entries"] or len(entries) >= page["lastLine"]:
+                page["entries"] = entries
+                return found
 
     async def events(self, run: dict[str, Any]) -> list[dict[str, Any]]:
         """The progress events of a run so far."""
