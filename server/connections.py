@@ -1,7 +1,7 @@
 """WebSocket connections under the same bounds per caller as HTTP requests."""
 
 from collections.abc import Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ class Connection:
     address: str = ""
     caller: Hashable = "anonymous"
     state: dict[str, Any] = field(default_factory=dict)
-    held: AsyncExitStack = field(default_factory=AsyncExitStack)
+    held: AbstractAsyncContextManager[None] | None = None
 
 
 class LimitedWSHandler(TransportWSHandler):

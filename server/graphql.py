@@ -184,8 +184,8 @@ class GraphQLApp(LimitedGraphQL[Any, Any], DragomanGraphQL):
             await super().__call__(scope, receive, send)
         finally:
             connection: Connection | None = scope.get("state", {}).pop(CONNECTION, None)
-            if connection is not None:
-                await connection.held.aclose()
+            if connection is not None and connection.held is not None:
+                await connection.held.__aexit__(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,9 @@ class ContextFactory:
             raise UnauthenticatedError("authorization must be a text")
         connection.token = bearer_token(given) or connection.token
         connection.caller = _principal_key(await self.of_operation(connection))
-        await connection.held.enter_async_context(self.streams.turn(connection.caller))
+        turn = self.streams.turn(connection.caller)
+        await turn.__aenter__()
+        connection.held = turn
         return None
 
     async def of_operation(self, connection: Connection) -> GraphQLContext:
