@@ -2,7 +2,8 @@
 
 The source is one function `bind(R)`, called once per execution. It computes the arguments, defines
 the functions and returns the roots and the asynchronous groups. In the source: `o` a parent,
-`p` its place, `x…` values, `T` the kinds of classes, `R` the run; `C…` are constants.
+`p` its place, `x…` values, `T` the kinds of classes, `R` the run, `Z` the zone whose moments are
+written later; `C…` are constants.
 """
 
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class _Writer(ValueWriter):
             Bound=Bound,
             RootField=RootField,
         )
-        self.head: list[str] = []
+        self.head: list[str] = ["Z = R.spelled_zone"]
         self.groups: list[str] = []
 
     def write(self, *, separate_roots: bool) -> str:
@@ -93,8 +94,15 @@ class _Writer(ValueWriter):
         """Define the function of an object; its name. See `ValueWriter`."""
         name = f"f{made.number}"
         lines: list[str] = []
-        later: list[str] = []
-        pairs = [f"{part.key!r}: {self._field(made, part, lines, later)}" for part in made.fields]
+        places: dict[str, list[str]] = {}
+        pairs = [f"{part.key!r}: {self._field(made, part, lines, places)}" for part in made.fields]
+        later = []
+        for place, groups in places.items():
+            parent = f"(d, o, {place})"
+            if len(groups) > 1:
+                later.append(f"t = {parent}")
+                parent = "t"
+            later.extend(f"{group}({parent})" for group in groups)
         display = "{" + ", ".join(pairs) + "}"
         self.define(f"{name}({self._parameters(made, uniform=uniform)})", self._before(made))
         if any(_may_wait(part) and not _is_async(part) for part in made.fields):
@@ -130,8 +138,13 @@ class _Writer(ValueWriter):
 
     # Fields
 
-    def _field(self, made: PlanObject, part: PlanField, lines: list[str], later: list[str]) -> str:
-        """Write one field of an object; the expression of its value."""
+    def _field(
+        self, made: PlanObject, part: PlanField, lines: list[str], places: dict[str, list[str]]
+    ) -> str:
+        """Write one field of an object; the expression of its value.
+
+        What adds a parent to an asynchronous field's group is put into `places`, by place.
+        """
         if part.call is None:
             return repr(made.type.name)
         number = part.number
@@ -139,7 +152,7 @@ class _Writer(ValueWriter):
         if _may_wait(part):
             self._group(part)
         if _is_async(part):
-            later.append(f"g{number}((d, o, {place}))")
+            places.setdefault(place, []).append(f"g{number}")
             return "None"
         variable = f"x{number}"
         if part.call.kind is FieldClass.ATTRIBUTE:

@@ -1,6 +1,7 @@
 """Python source that completes values: leaves, lists, objects and abstract types."""
 
 from abc import ABC, abstractmethod
+from datetime import datetime
 from typing import Any
 
 from graphql import GraphQLList, GraphQLNonNull, get_named_type, is_leaf_type
@@ -124,7 +125,10 @@ class ValueWriter(ABC):
         coerce, origin = _DIRECT.get(leaf.name, (None, None))
         if coerce is not None and leaf.coerce_output_value is coerce:
             test = f"type({x}) is {self.constant(origin)}"
-            return f"{x}.isoformat() if {test} else {serialized}"
+            text = f"{x}.isoformat()"
+            if origin is datetime:
+                text = f"({x} if {x}.tzinfo is Z else {text})"
+            return f"{text} if {test} else {serialized}"
         return serialized
 
     def _table(self, leaf: Any) -> dict[Any, str] | None:

@@ -178,11 +178,24 @@ class CompiledExecutor:
         context: Any = None,
         root_value: Any = None,
         operation_extensions: dict[str, Any] | None = None,
+        for_json: bool = False,
     ) -> Outcome:
-        """Run a plan that `prepare` or `ready` gave for this document; see `execute`."""
+        """Run a plan that `prepare` or `ready` gave for this document; see `execute`.
+
+        With `for_json` the data is good for `to_json` alone: it may have moments as they are.
+        """
         given = variables or {}
         try:
-            run = self._run(compiled, given, context, root_value, operation_extensions)
+            run = Run(
+                schema=self.schema._schema,  # noqa: SLF001  # the only way to it
+                operation=compiled.plan.operation,
+                fragments=compiled.plan.fragments,
+                variables=compiled.coerce(given),
+                context=context,
+                root_value=root_value,
+                operation_extensions=operation_extensions,
+                for_json=for_json,
+            )
             bound = compiled.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong
             return self._fall_back(Reason.VARIABLES, str(error))
@@ -299,24 +312,6 @@ class CompiledExecutor:
         except Exception as error:  # noqa: BLE001  # whatever stands against it, it stays with graphql-core
             return _Refusal(str(error) or type(error).__name__)
         return Compiled(plan, bind, source, known.coerce, self.options.bails_before_rest)
-
-    def _run(
-        self,
-        compiled: Compiled,
-        given: Mapping[str, Any],
-        context: Any,
-        root_value: Any,
-        operation_extensions: dict[str, Any] | None,
-    ) -> Run:
-        return Run(
-            schema=self.schema._schema,  # noqa: SLF001  # the only way to it
-            operation=compiled.plan.operation,
-            fragments=compiled.plan.fragments,
-            variables=compiled.coerce(given),
-            context=context,
-            root_value=root_value,
-            operation_extensions=operation_extensions,
-        )
 
     async def _query(self, compiled: Compiled, bound: Bound, root_value: Any) -> Outcome:
         assert bound.root is not None  # noqa: S101  # queries are compiled with one

@@ -1,6 +1,7 @@
 """What a resolver is told about its place: made cheaply, complete when asked."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from graphql import (
@@ -20,6 +21,8 @@ from compiler.selection import Selection
 
 if TYPE_CHECKING:
     from asyncio import Future
+
+NO_ZONE = object()
 
 Token = tuple[Any, Any]
 """A place in the response: (place of the parent or None, list index or (key, type name))."""
@@ -72,6 +75,7 @@ class Run:
         "operation_extensions",
         "root_value",
         "schema",
+        "spelled_zone",
         "variables",
     )
 
@@ -85,6 +89,7 @@ class Run:
         context: Any,
         root_value: Any,
         operation_extensions: dict[str, Any] | None,
+        for_json: bool = False,
     ) -> None:
         self.schema = schema
         self.operation = operation
@@ -93,6 +98,8 @@ class Run:
         self.context = context
         self.root_value = root_value
         self.operation_extensions = operation_extensions
+        # Moments of this zone stay as they are: what writes the JSON spells them alike, faster.
+        self.spelled_zone: object = UTC if for_json else NO_ZONE
         self.background: set[Future[Any]] = set()
 
     def track(self, values: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -60,4 +61,5 @@ def to_json(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         # Integers beyond 64 bits and lone surrogates out of a JSON scalar: rare, not an error.
-        return json.dumps(value, separators=(",", ":")).encode()
+        spelled = json.dumps(value, separators=(",", ":"), default=datetime.isoformat)
+        return spelled.encode()

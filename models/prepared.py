@@ -143,7 +143,7 @@ def one_of(
     return column.in_(sa.select(each_of(dialect, name)))
 
 
-def newest_of_each(
+def first_of_each(
     dialect: DialectName,
     table: sa.Table,
     columns: Sequence[str],
@@ -151,9 +151,8 @@ def newest_of_each(
     parents: sa.ColumnElement[str],
     belongs: Callable[[sa.FromClause], sa.ColumnElement[bool]],
     order: Callable[[sa.FromClause], Sequence[sa.ColumnElement[Any]]],
-    limit: sa.ColumnElement[int],
 ) -> sa.Select[Any]:
-    """The first few rows of every parent, by an index, in one statement; in the order within.
+    """The first row of every parent, by an index, in one statement; parents in no order.
 
     Args:
         dialect: whose way to say it.
@@ -162,31 +161,29 @@ def newest_of_each(
         parents: the column of parents (see :func:`each_of`).
         belongs: whether a row belongs to the current parent.
         order: of a parent's rows.
-        limit: how many of each.
     """
+    inner = table.alias("inner_rows")
     if dialect == "postgresql":
-        inner = table.alias("inner_rows")
         chosen = (
             sa.select(*(inner.c[name] for name in columns))
             .where(belongs(inner))
             .order_by(*order(inner))
-            .limit(limit)
+            .limit(1)
             .lateral("chosen")
         )
         joined = sa.join(parents.table, chosen, sa.true())
         return sa.select(*(chosen.c[name] for name in columns)).select_from(joined)
-    inner = table.alias("inner_rows")
-    ids: sa.Select[Any] = (
+    first: sa.Select[Any] = (
         sa.select(sa.literal_column("inner_rows.rowid"))  # shorter than a UUID to look up
         .where(belongs(inner))
         .order_by(*order(inner))
-        .limit(limit)
+        .limit(1)
     )
+    row: sa.ColumnElement[int] = sa.literal_column(f"{table.name}.rowid")
     return (
         sa.select(*(table.c[name] for name in columns))
         .select_from(parents.table, table)
-        .where(sa.literal_column(f"{table.name}.rowid").in_(ids.correlate(parents.table)))
-        .order_by(*order(table))
+        .where(row == first.correlate(parents.table).scalar_subquery())
     )
 
 

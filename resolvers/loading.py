@@ -10,7 +10,7 @@ from strawberry.dataloader import DataLoader
 
 from models import Run, Sprint, TaskContext, TaskDependency, table_of
 from models.base import column_names
-from models.prepared import DialectName, Prepared, each_of, newest_of_each, one_of
+from models.prepared import DialectName, Prepared, each_of, first_of_each, one_of
 from models.transaction import select_all
 from resolvers.context import Context
 
@@ -100,34 +100,33 @@ def columns_to_read(model: type[SQLModel], columns: Columns) -> list[sa.Column[A
     return [table.c[name] for name in columns or column_names(model)]
 
 
-async def newest_runs_of_each(
-    ctx: Context, task_ids: Sequence[str], *, number: int, columns: Columns = None
-) -> list[list[Run]]:
-    """The newest runs of each task, newest first, in one statement.
+async def newest_run_of_each(
+    ctx: Context, task_ids: Sequence[str], columns: Columns = None
+) -> list[Run | None]:
+    """The newest run of each task, in one statement; None where there is none.
 
     Args:
         ctx: gives the snapshot.
         task_ids: whose runs; of tasks that are visible.
-        number: how many of each at most.
         columns: what to read of a run.
     """
-    read = with_columns(Run, columns, "task_id", "created_at")
     reader = await ctx.reader()
+    read = with_columns(Run, columns, "task_id")
     if len(task_ids) == 1:
-        return [await reader.fetch(runs_of_one(read), task_ids[0], number)]
-    runs = await reader.fetch(_runs_of_each(read), list(set(task_ids)), number)
-    return _grouped(task_ids, runs, key=lambda run: run.task_id)
+        runs = await reader.fetch(runs_of_one(read), task_ids[0], 1)
+    else:
+        runs = await reader.fetch(_run_of_each(read), list(set(task_ids)))
+    found: dict[str | None, Run] = {run.task_id: run for run in runs}
+    return [found.get(task_id) for task_id in task_ids]
 
 
-async def newest_runs(
-    ctx: Context, task_id: str, *, number: int, columns: Columns = None
-) -> list[Run]:
-    """The newest runs of one task, batched over the tasks of a page."""
+async def newest_run(ctx: Context, task_id: str, columns: Columns = None) -> Run | None:
+    """The newest run of one task, batched over the tasks of a page."""
 
-    async def load(task_ids: Sequence[str]) -> Sequence[list[Run]]:
-        return await newest_runs_of_each(ctx, task_ids, number=number, columns=columns)
+    async def load(task_ids: Sequence[str]) -> Sequence[Run | None]:
+        return await newest_run_of_each(ctx, task_ids, columns)
 
-    return await loader(ctx, ("newest_runs", number, columns), load).load(task_id)
+    return await loader(ctx, ("newest_run", columns), load).load(task_id)
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
@@ -146,22 +145,21 @@ def runs_of_one(columns: Columns) -> Prepared[Run]:
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
-def _runs_of_each(columns: Columns) -> Prepared[Run]:
+def _run_of_each(columns: Columns) -> Prepared[Run]:
     read = columns or column_names(Run)
 
     def build(dialect: DialectName) -> sa.Select[Any]:
         task_ids = each_of(dialect, "task_ids")
-        return newest_of_each(
+        return first_of_each(
             dialect,
             table_of(Run),
             read,
             parents=task_ids,
             belongs=lambda run: run.c.task_id == task_ids,
             order=_newest_first,
-            limit=sa.bindparam("number", type_=sa.Integer),
         )
 
-    return Prepared(Run, read, ["task_ids", "number"], build)
+    return Prepared(Run, read, ["task_ids"], build)
 
 
 def _newest_first(run: sa.FromClause) -> list[sa.ColumnElement[Any]]:

@@ -87,8 +87,7 @@ class TaskDependency:
 async def _latest_runs(tasks: list[Any], info: Info) -> list[Any]:
     ids = [task.id for task in tasks]
     columns = columns_of(info, RunRow)
-    found = await loading.newest_runs_of_each(info.context, ids, number=1, columns=columns)
-    return [runs[0] if runs else None for runs in found]
+    return list(await loading.newest_run_of_each(info.context, ids, columns))
 
 
 @strawberry.type(description="A piece of work on a board.")
@@ -244,8 +243,8 @@ class Task(Node):
         self, info: Info
     ) -> Annotated["Run", strawberry.lazy("schema.run")] | None:
         columns = columns_of(info, RunRow)
-        found: Any = await loading.newest_runs(info.context, self.id, number=1, columns=columns)
-        return found[0] if found else None
+        found: Any = await loading.newest_run(info.context, self.id, columns)
+        return found
 
     @strawberry.field(description="Its runs, newest first.", metadata=reads("id", **PAGED))
     async def runs(

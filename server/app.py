@@ -42,6 +42,20 @@ class _Late:
         await self.app(scope, receive, send)
 
 
+class _Shortcut:
+    """ASGI middleware: what is posted to one path needs no routing."""
+
+    def __init__(self, app: ASGIApp, *, path: str, to: ASGIApp) -> None:
+        self._app = app
+        self._path = path
+        self._to = to
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_posted = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._to if is_posted and scope["path"] == self._path else self._app
+        await app(scope, receive, send)
+
+
 def create_app(settings: Settings) -> Starlette:
     """The application for a migrated database; its lifespan opens and closes the server.
 
@@ -96,7 +110,10 @@ def create_app(settings: Settings) -> Starlette:
             Route("/compat/{path:path}", rest),
             WebSocketRoute("/compat/{path:path}", rest),
         ],
-        middleware=[Middleware(RequestLog, metrics=metrics)],
+        middleware=[
+            Middleware(RequestLog, metrics=metrics),
+            Middleware(_Shortcut, path="/graphql", to=graphql),
+        ],
         exception_handlers={404: _not_found, 405: _not_allowed},
         lifespan=lifespan,
     )

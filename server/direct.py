@@ -142,6 +142,7 @@ class DirectGraphQL:
                     operation_name=operation.name,
                     variables=operation.variables,
                     context=ctx,
+                    for_json=True,
                 )
             finally:
                 await ctx.close()

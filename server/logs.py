@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.metrics import Metrics
@@ -118,12 +117,11 @@ class RequestLog:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         outcome = _Outcome(send, receive, request_id)
         started = time.perf_counter()
-        before = structlog.contextvars.bind_contextvars(request_id=request_id, operation=None)
-        structlog.contextvars.unbind_contextvars("operation")
+        before = structlog.contextvars.bind_contextvars(request_id=request_id, operation=...)
         try:
             await self._app(scope, outcome.receive, outcome.send)
         except Exception:
@@ -141,31 +139,28 @@ class RequestLog:
         quiet = path.startswith(_QUIET_PATHS) and not failed
         level = logging.ERROR if failed else logging.DEBUG if quiet else logging.INFO
         if _requests.isEnabledFor(level):
-            facts: dict[str, Any] = {
-                "method": method[:16],
-                "path": _printable(path[:_MAX_PATH]),
-                "status": status,
-                "duration_ms": round(seconds * 1000, 2),
-            }
+            told = {"method": method[:16], "path": _printable(path[:_MAX_PATH])}
             principal = scope["state"].get("principal_id")
             if principal is not None:
-                facts["principal"] = str(principal)
-            _log_request(level, facts)
+                told["principal"] = str(principal)
+            facts = {"status": status, "duration_ms": round(seconds * 1000, 2)}
+            _log_request(level, told, facts)
         self._metrics.http_request(method=method, path=path, status=status or 0, seconds=seconds)
 
 
-def _log_request(level: int, facts: dict[str, Any]) -> None:
+def _log_request(level: int, told: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write a request's line: like any other, but past the records and chains of two libraries.
 
-    Every request has one, so its way is short.
+    Every request has one, so its way is short: only what others have chosen may have secrets.
     """
+    now = datetime.now(UTC).replace(tzinfo=None)
     event = {
+        **redact_event(None, "", {**told, **structlog.contextvars.get_contextvars()}),
         **facts,
         "event": "request",
-        **structlog.contextvars.get_contextvars(),
         "level": logging.getLevelName(level).lower(),
         "logger": _requests.name,
-        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        "timestamp": f"{now.isoformat(timespec='microseconds')}Z",
     }
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
@@ -183,8 +178,8 @@ class _Handler(logging.StreamHandler[TextIO]):
         self._renderer = renderer
 
     def write(self, event: dict[str, Any]) -> None:
-        """Write an event that is complete but for its secrets, which are covered here."""
-        line = self._renderer(None, "", redact_event(None, "", event))
+        """Write an event that is complete, its secrets covered."""
+        line = self._renderer(None, "", event)
         # As in logging's own handlers: a log that cannot be written fails no request.
         with self.lock or nullcontext(), suppress(OSError, ValueError):
             self.stream.write(f"{line}\n")
@@ -228,8 +223,12 @@ class _Outcome:
         return message
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID_HEADER, "")
+def _request_id(scope: Scope) -> str:
+    given = ""
+    for name, value in scope["headers"]:
+        if name == _ID_HEADER:
+            given = value.decode("latin-1")
+            break
     try:
         return str(UUID(given)) if len(given) in {32, 36} else str(uuid4())
     except ValueError:

@@ -9,7 +9,7 @@ from models.enums import Permission
 from resolvers.artifacts import artifacts_of_runs
 from resolvers.client_runs import sign_run_log
 from resolvers.errors import ForbiddenError, NotFoundError
-from resolvers.loading import find_by_ids, newest_runs_of_each
+from resolvers.loading import find_by_ids, newest_run_of_each
 from resolvers.paging import PageArguments, Slice
 from resolvers.run_queries import get_run
 from resolvers.task_access import get_task
@@ -115,13 +115,13 @@ async def shown_tasks(
 ) -> list[dict[str, Any]]:
     """Tasks of one project as the API shows them; one statement for what is beside them."""
     ctx = call.ctx
-    newest = await newest_runs_of_each(ctx, [task.id for task in tasks], number=1)
+    newest = await newest_run_of_each(ctx, [task.id for task in tasks])
     creators = await find_by_ids(ctx, User, [task.created_by for task in tasks])
     people = {
         user.id: user_json(user, with_email=knows_details_of(ctx, user.id))
         for user in {user.id: user for user in creators if user is not None}.values()
     }
-    facts = await facts_of(call, project, [runs[0] for runs in newest if runs])
+    facts = await facts_of(call, project, [run for run in newest if run is not None])
     by_task = {found.run.task_id: run_json(found) for found in facts}
     prefix = words.slug_prefix(project.name)
     return [

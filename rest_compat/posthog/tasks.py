@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from models.enums import Permission
 from resolvers.errors import InvalidError, NotFoundError
-from resolvers.loading import newest_runs_of_each
+from resolvers.loading import newest_run_of_each
 from resolvers.task_filters import TaskFilter
 from resolvers.task_queries import TaskOrder, list_task_repositories, list_tasks
 from resolvers.tasks import create_task, delete_task, update_task
@@ -194,11 +194,8 @@ async def tasks_summaries(call: Call, project_id: str, body: SummariesBody) -> A
         page=page,
     )
     count, _ = await found.count()
-    newest = await newest_runs_of_each(call.ctx, [task.id for task in found.nodes], number=1)
-    results = [
-        summary_json(task, runs[0] if runs else None)
-        for task, runs in zip(found.nodes, newest, strict=True)
-    ]
+    newest = await newest_run_of_each(call.ctx, [task.id for task in found.nodes])
+    results = [summary_json(task, run) for task, run in zip(found.nodes, newest, strict=True)]
     return page_json(call, results, count=count, page=page)
 
 

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import strawberry
 from graphql import GraphQLError, parse
+from hypothesis import example, given
+from hypothesis import strategies as st
 from strawberry.extensions import SchemaExtension
+from strawberry.scalars import JSON
 
 from compiler import (
     CompiledExecutor,
@@ -26,6 +31,7 @@ from tests.compiler.fuzz_world import Fault, World
 
 EAGER = Options(compile_at_sighting=1)
 HELLO = "{ echo(number: 1) }"
+AHEAD = timezone(timedelta(hours=5, minutes=45, seconds=1))
 
 
 def executor_of(**options: Any) -> CompiledExecutor:
@@ -321,6 +327,28 @@ async def test_a_guard_refuses_before_anything_runs() -> None:
     executor = CompiledExecutor(schema, guard=Refusing(schema), options=EAGER)
     outcome = await run(executor, HELLO)
     assert (outcome.fallback, outcome.detail) == (Reason.INVALID, "not today")
+
+
+ZONES = st.sampled_from([None, UTC, ZoneInfo("UTC"), ZoneInfo("Asia/Kolkata"), AHEAD])
+
+
+@given(moments=st.lists(st.datetimes(timezones=ZONES), min_size=1))
+@example(moments=[datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 1, tzinfo=UTC)])
+async def test_moments_are_written_as_they_would_be_spelled(moments: list[datetime]) -> None:
+    @strawberry.type
+    class Query:
+        moments: list[datetime | None]
+        huge: JSON = JSON(2**70)
+
+    root = Query(moments=[*moments, None])
+    schema = strawberry.Schema(Query)
+    for text in ("{ moments }", "{ moments huge }"):
+        tree = parse(text)
+        executor = CompiledExecutor(schema, options=EAGER)
+        compiled = executor.prepare(tree, operation_name=None, variables={})
+        outcome = await executor.run(compiled, tree, root_value=root, for_json=True)
+        expected = await schema.execute(text, root_value=root)
+        assert outcome.body() == Outcome(data=expected.data, errors=expected.errors).body()
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800"])
