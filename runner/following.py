@@ -25,7 +25,7 @@ from runner.executors.progress import (
     to_dict,
 )
 from runner.folder import RunFolder
-from runner.output import Line, read_new, read_new_lines
+from runner.output import Line, has_nothing_new, read_new, read_new_lines
 from runner.usage import UsageMeter, make_meter
 
 BATCH_LINES = 500
@@ -119,6 +119,8 @@ class Follower:
     async def _read_stream(self, stream: OutputStream, *, ended: bool) -> bool:
         path = self.folder.stdout if stream == "stdout" else self.folder.stderr
         before = self.offsets[stream]
+        if not ended and has_nothing_new(path, before):
+            return False  # most looks: no thread is needed to see it
         reading = await read_new_lines(path, before, ended=ended)
         if reading.next_offset != before:
             self.last_output, self.has_output = time.monotonic(), True

@@ -139,6 +139,14 @@ def read_new(
         return _read(file, offset, end, ended=ended, max_bytes=max_bytes, max_line=max_line)
 
 
+def has_nothing_new(path: Path, offset: int) -> bool:
+    """Whether a file ends where it was read to; one look at its size, quick enough for the loop."""
+    try:
+        return path.lstat().st_size == offset
+    except OSError:
+        return False
+
+
 async def read_new_lines(
     path: Path,
     offset: int,
