@@ -291,20 +291,21 @@ async def test_the_order_of_each_things_events_is_kept(world: World) -> None:
 
 
 async def test_gone_disables_where_everybody_sees_it_and_nothing_is_lost(world: World) -> None:
-    async with a_receiver() as receiver, world.delivering():
+    async with a_receiver() as receiver:
         receiver.answers(200, 410)
-        shown = await world.hook(receiver)
-        webhook_id = shown.webhook.id
-        await world.tasks("one", "two", "three")
-        await world.until_statuses(webhook_id, DELIVERED, FAILED, PENDING)
-        webhook = await world.webhook(webhook_id)
-        assert (webhook.is_active, webhook.disabled_reason) == (False, "GONE")
-        told = [e for e in await world.board.events() if e.type == "webhook.disabled"]
-        assert [e.payload["webhook"]["disabled_reason"] for e in told] == ["GONE"]
-        assert "url" not in told[0].payload["webhook"]
-        await world.tasks("four")
-        await webhooks.update_webhook(world.board.context(), webhook_id=webhook_id, is_active=True)
-        assert titles(await receiver.until(4)) == ["one", "two", "three", "four"]
+        webhook_id = (await world.hook(receiver)).webhook.id
+        await world.tasks("one", "two", "three")  # all there before the second is refused
+        async with world.delivering():
+            await world.until_statuses(webhook_id, DELIVERED, FAILED, PENDING)
+            webhook = await world.webhook(webhook_id)
+            assert (webhook.is_active, webhook.disabled_reason) == (False, "GONE")
+            told = [e for e in await world.board.events() if e.type == "webhook.disabled"]
+            assert [e.payload["webhook"]["disabled_reason"] for e in told] == ["GONE"]
+            assert "url" not in told[0].payload["webhook"]
+            await world.tasks("four")
+            ctx = world.board.context()
+            await webhooks.update_webhook(ctx, webhook_id=webhook_id, is_active=True)
+            assert titles(await receiver.until(4)) == ["one", "two", "three", "four"]
 
 
 async def test_given_up_after_the_last_attempt(world: World) -> None:
