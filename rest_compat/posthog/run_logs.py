@@ -26,9 +26,19 @@ from rest_compat.routing import Call, dialect_router
 router = dialect_router(ERRORS)
 
 
-def _text(media_type: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"type": "string"}
-    return {200: {"content": {media_type: {"schema": schema}}, "description": "As it happens"}}
+def _text(media_type: str, **schema: Any) -> dict[int | str, dict[str, Any]]:
+    shape = schema or {"type": "string"}
+    return {200: {"content": {media_type: {"schema": shape}}, "description": "As it happens"}}
+
+
+EVENT = {
+    name: {"type": "string", "description": description}
+    for name, description in (
+        ("id", "How far both logs were delivered; send it as Last-Event-ID to go on from there."),
+        ("event", "keepalive, end (connect again), stream-end, or none of them."),
+        ("data", "A state of the run, or an entry of its log; JSON."),
+    )
+}
 
 
 ENTRIES_MAX = 5_000
@@ -142,7 +152,11 @@ def _is_after(entry: dict[str, Any], after: datetime | None) -> bool:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) > bound
 
 
-@router.get(RUN + "/stream", response_model=None, responses=_text("text/event-stream"))
+@router.get(
+    RUN + "/stream",
+    response_model=None,
+    responses=_text("text/event-stream", type="object", properties=EVENT),
+)
 async def runs_stream(call: Call, project_id: str, task_id: str, run_id: str) -> Any:
     """State changes and log entries of a run while they happen, as server-sent events."""
     accepted = call.headers.get("accept", "*/*")
