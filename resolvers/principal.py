@@ -6,13 +6,14 @@ from types import MappingProxyType
 
 from models.enums import Dialect, Permission, Role, UserTier
 
+ALL_PERMISSIONS = frozenset(Permission)
 ROLE_PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.DEVELOPER: frozenset({Permission.READ, Permission.WRITE, Permission.EXECUTE}),
     Role.MANAGER: frozenset(
         {Permission.READ, Permission.WRITE, Permission.EXECUTE, Permission.MANAGE_QUEUES}
     ),
-    Role.ADMIN: frozenset(Permission),
+    Role.ADMIN: ALL_PERMISSIONS,
 }
 AGENT_PERMISSIONS = frozenset({Permission.READ, Permission.WRITE})
 """What an agent's own key may do in its workspace: work on the board, not start other work."""
@@ -21,8 +22,8 @@ SCOPE_PERMISSIONS: dict[str, frozenset[Permission]] = {
     "task:read": frozenset({Permission.READ}),
     "task:write": frozenset({Permission.READ, Permission.WRITE}),
     "run:execute": frozenset({Permission.READ, Permission.EXECUTE}),
-    "admin": frozenset(Permission),
-    "*": frozenset(Permission),
+    "admin": ALL_PERMISSIONS,
+    "*": ALL_PERMISSIONS,
 }
 SCOPES = tuple(SCOPE_PERMISSIONS)
 
@@ -81,7 +82,7 @@ class Principal:
         if visible is not None and workspace_id not in visible:
             return None
         if self.kind == "system" or self.is_site_owner:
-            return frozenset(Permission)
+            return ALL_PERMISSIONS
         if self.kind == "agent":
             return AGENT_PERMISSIONS
         granted: frozenset[Permission] = frozenset()
