@@ -19,10 +19,13 @@ from resolvers.errors import (
     InvalidError,
     LimitExceededError,
     NotFoundError,
+    OperationError,
 )
 from resolvers.filtering import bounded, text_contains
+from resolvers.loading import Columns, columns_to_read, with_columns
 from resolvers.operation import operation
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments
+from resolvers.siblings import Parents, in_workspaces, only, read_pages
 from resolvers.task_access import check_version
 from resolvers.task_runs import end_run
 from resolvers.validation import Unset
@@ -96,9 +99,41 @@ async def list_agents(
         NotFoundError, ForbiddenError, UnauthenticatedError: the workspace is not visible.
         InvalidError: page arguments or filters that cannot be accepted.
     """
-    await get_workspace(ctx, workspace_id=workspace_id)
-    chosen = filter_ or AgentFilter()
-    statement = select_all(Agent).where(AGENT.workspace_id == workspace_id)
+    page = page or PageArguments()
+    return only(await agents_of_workspaces(ctx, [workspace_id], filter_=filter_, page=page))
+
+
+async def agents_of_workspaces(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    *,
+    filter_: AgentFilter | None = None,
+    page: PageArguments,
+    columns: Columns = None,
+) -> list[Page[Agent] | OperationError]:
+    """The same page of the agents of each workspace; a refusal where one is not visible.
+
+    Raises:
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+    names = with_columns(Agent, columns, "name", "id")
+
+    async def read(ids: list[str]) -> list[Page[Agent]]:
+        return await read_pages(
+            ctx,
+            Agent,
+            _filtered(ctx, filter_ or AgentFilter(), names),
+            Parents(ids, lambda parent: AGENT.workspace_id == parent),
+            order=[Order(AGENT.name), Order(AGENT.id)],
+            page=page,
+            columns=names,
+        )
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+def _filtered(ctx: Context, chosen: AgentFilter, columns: Columns) -> sa.Select[Any]:
+    statement = sa.select(*columns_to_read(Agent, columns))
     for column, values in (
         (AGENT.name, chosen.names),
         (AGENT.status, chosen.status),
@@ -111,8 +146,7 @@ async def list_agents(
         statement = statement.where(finished if chosen.finished_children else sa.not_(finished))
     if chosen.search is not None and chosen.search.strip():
         statement = statement.where(text_contains(chosen.search.strip(), AGENT.name, AGENT.role))
-    order = [Order(AGENT.name), Order(AGENT.id)]
-    return await read_page(ctx, Agent, statement, order=order, page=page or PageArguments())
+    return statement
 
 
 def refuse_agents(ctx: Context) -> None:

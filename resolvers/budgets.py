@@ -6,6 +6,7 @@ held until the next day begins (UTC), or until the budget is raised.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from models.event import SITE_STREAM
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError
+from resolvers.loading import loader
 from resolvers.operation import operation
 from resolvers.ports import Budget
 from resolvers.run_totals import NANO, day_of, nano_dollars
@@ -209,8 +211,12 @@ async def used_today(ctx: Context, workspace_id: str) -> UsageSum:
 
 
 async def is_exhausted(ctx: Context, workspace_id: str) -> bool:
-    """Whether waiting runs of a workspace are held for what was used today."""
-    held = await (await ctx.reader()).scalar(
-        sa.select(day_is_spent(ctx)).where(WORKSPACE.id == workspace_id)
-    )
-    return bool(held)
+    """Whether waiting runs of a workspace are held for what was used today; batched."""
+
+    async def load(ids: Sequence[str]) -> Sequence[bool]:
+        spent = await (await ctx.reader()).scalars(
+            sa.select(WORKSPACE.id).where(WORKSPACE.id.in_(ids), day_is_spent(ctx))
+        )
+        return [key in spent for key in ids]
+
+    return await loader(ctx, "is_exhausted", load).load(workspace_id)

@@ -1,16 +1,20 @@
 """Reading the event log: its head, its floor, and pages of it."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
-from models import Event, EventStream, table_of
+from models import Event, EventStream, Task, table_of
 from models.enums import Permission
 from models.event import SITE_STREAM
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import NotFoundError
+from resolvers.errors import NotFoundError, OperationError
 from resolvers.events import Position
+from resolvers.loading import Columns, columns_to_read, with_columns
 from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.siblings import Parents, in_workspaces, read_pages
 
 EVENT = table_of(Event).c
 STREAM = table_of(EventStream).c
@@ -72,3 +76,48 @@ async def list_events(
         statement = statement.where(EVENT.type.in_(wanted))
     order = [Order(EVENT.seq, newest_first)]
     return await read_page(ctx, Event, statement, order=order, page=page or PageArguments())
+
+
+async def events_of_workspaces(
+    ctx: Context, workspace_ids: Sequence[str], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Event] | OperationError]:
+    """The same page of the history of each workspace, newest first.
+
+    A refusal stands where one is not visible.
+
+    Raises:
+        InvalidError: page arguments that cannot be accepted.
+    """
+    parents = Parents(workspace_ids, lambda parent: EVENT.stream_id == parent)
+    return await _histories(ctx, workspace_ids, parents, page, columns)
+
+
+async def events_of_tasks(
+    ctx: Context, tasks: Sequence[Task], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Event] | OperationError]:
+    """The same for tasks that were read as visible ones."""
+    streams = [task.workspace_id for task in tasks]
+    parents = Parents(
+        [task.id for task in tasks],
+        lambda task_id: sa.and_(EVENT.stream_id.in_(set(streams)), EVENT.entity_id == task_id),
+    )
+    return await _histories(ctx, streams, parents, page, columns)
+
+
+async def _histories(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    parents: Parents,
+    page: PageArguments,
+    columns: Columns,
+) -> list[Page[Event] | OperationError]:
+    names = with_columns(Event, columns, "seq", "entity_type")
+
+    async def read(allowed: list[tuple[str, str]]) -> list[Page[Event]]:
+        own = Parents([parent_id for _, parent_id in allowed], parents.belongs)
+        statement = sa.select(*columns_to_read(Event, names))
+        order = [Order(EVENT.seq, True)]
+        return await read_pages(ctx, Event, statement, own, order=order, page=page, columns=names)
+
+    siblings = list(zip(workspace_ids, parents.ids, strict=True))
+    return await in_workspaces(ctx, siblings, lambda one: one[0], read)

@@ -1,5 +1,6 @@
 """Members of a workspace and their roles. Nobody gives or takes a role above their own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,15 +12,22 @@ from models.enums import Permission, Role
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import ConflictError, ForbiddenError, LimitExceededError, NotFoundError
+from resolvers.errors import (
+    ConflictError,
+    ForbiddenError,
+    LimitExceededError,
+    NotFoundError,
+    OperationError,
+)
 from resolvers.keys import wake_holder
 from resolvers.loading import load_by_id
 from resolvers.operation import operation
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments
 from resolvers.principal import ROLE_PERMISSIONS
+from resolvers.siblings import Parents, in_workspaces, only, read_pages
 from resolvers.stamps import restores
 from resolvers.users import USER, get_user
-from resolvers.workspaces import get_workspace, lock_workspace
+from resolvers.workspaces import lock_workspace
 
 MEMBER = table_of(Membership).c
 MANAGES_MEMBERS = Permission.MANAGE_QUEUES
@@ -237,10 +245,29 @@ async def list_members(
     Raises:
         NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
     """
-    await get_workspace(ctx, workspace_id=workspace_id)
-    statement = select_all(Membership).where(MEMBER.workspace_id == workspace_id)
-    order = [Order(MEMBER.created_at), Order(MEMBER.user_id)]
-    return await read_page(ctx, Membership, statement, order=order, page=page or PageArguments())
+    return only(await members_of_workspaces(ctx, [workspace_id], page=page or PageArguments()))
+
+
+async def members_of_workspaces(
+    ctx: Context, workspace_ids: Sequence[str], *, page: PageArguments
+) -> list[Page[Membership] | OperationError]:
+    """The same page of the members of each workspace; a refusal where one is not visible.
+
+    Raises:
+        InvalidError: page arguments that cannot be accepted.
+    """
+
+    async def read(ids: list[str]) -> list[Page[Membership]]:
+        return await read_pages(
+            ctx,
+            Membership,
+            select_all(Membership),
+            Parents(ids, lambda parent: MEMBER.workspace_id == parent),
+            order=[Order(MEMBER.created_at), Order(MEMBER.user_id)],
+            page=page,
+        )
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
 
 
 async def user_of_member(ctx: Context, member: Member | Membership) -> User:

@@ -1,5 +1,6 @@
 """Keyset pages: stable under inserts, as fast on the last page as on the first."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
@@ -65,6 +66,17 @@ class Page(Generic[M]):
     has_next_page: bool
     has_previous_page: bool
     count: Callable[[], Awaitable[tuple[int, bool]]]
+    _counting: asyncio.Lock | None = None
+    _counted: tuple[int, bool] | None = None
+
+    async def total(self) -> tuple[int, bool]:
+        """What `count` counts, once for all who ask: a page may stand at several places."""
+        if self._counting is None:
+            self._counting = asyncio.Lock()
+        async with self._counting:
+            if self._counted is None:
+                self._counted = await self.count()
+            return self._counted
 
     def cursor(self, node: M) -> str:
         """The place of a record of the page in the list."""
@@ -105,26 +117,10 @@ async def read_page(
         return await _read_slice(
             ctx, model, statement, order=order, page=page, count=counted, columns=columns
         )
-    size, backwards, cursor = _window(ctx, page)
-    reader = await ctx.reader()
-    limited = statement.order_by(*(_direction(item, backwards=backwards) for item in order)).limit(
-        size + 1
-    )
-    if cursor is not None:
-        key = _decode(cursor, order, field="before" if backwards else "after")
-        limited = limited.where(_beyond(order, key, backwards=backwards))
-    nodes = await reader.records(model, limited, columns)
-    more = len(nodes) > size
-    nodes = nodes[:size]
-    if backwards:
-        nodes.reverse()
-    return Page(
-        nodes=nodes,
-        order=names_of(order),
-        has_next_page=cursor is not None if backwards else more,
-        has_previous_page=more if backwards else cursor is not None,
-        count=counted,
-    )
+    window = window_of(ctx, order, page)
+    limited = window.limit(statement)
+    nodes = await (await ctx.reader()).records(model, limited, columns)
+    return window.page(nodes, counted)
 
 
 async def _read_slice(
@@ -201,6 +197,57 @@ async def capped_count(ctx: Context, statement: sa.Select[Any]) -> tuple[int, bo
     rows = statement.with_only_columns(sa.literal(1)).order_by(None).limit(maximum + 1).subquery()
     found = int(await (await ctx.reader()).scalar(sa.select(sa.func.count()).select_from(rows)))
     return min(found, maximum), found <= maximum
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What part of a list a page shows.
+
+    Attributes:
+        order: of the list.
+        size: how many records at most.
+        backwards: whether it is read from its end.
+        key: the values, in the order's columns, of the record it begins behind; None for none.
+    """
+
+    order: Sequence[Order]
+    size: int
+    backwards: bool
+    key: Sequence[Any] | None
+
+    def limit(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        """The page's rows in the direction of reading, and one more where there is more."""
+        if self.key is not None:
+            statement = statement.where(_beyond(self.order, self.key, backwards=self.backwards))
+        directed = (_direction(item, backwards=self.backwards) for item in self.order)
+        return statement.order_by(*directed).limit(self.size + 1)
+
+    def page(self, nodes: list[M], count: Callable[[], Awaitable[tuple[int, bool]]]) -> Page[M]:
+        """The page of the records of a limited statement."""
+        more = len(nodes) > self.size
+        nodes = nodes[: self.size]
+        if self.backwards:
+            nodes.reverse()
+        follows = self.key is not None
+        return Page(
+            nodes=nodes,
+            order=names_of(self.order),
+            has_next_page=follows if self.backwards else more,
+            has_previous_page=more if self.backwards else follows,
+            count=count,
+        )
+
+
+def window_of(ctx: Context, order: Sequence[Order], page: PageArguments) -> Window:
+    """The window that a page's arguments ask for.
+
+    Raises:
+        InvalidError: a page size out of bounds, contradictory arguments, a foreign cursor.
+    """
+    size, backwards, cursor = _window(ctx, page)
+    field = "before" if backwards else "after"
+    key = None if cursor is None else _decode(cursor, order, field=field)
+    return Window(order, size, backwards, key)
 
 
 def _window(ctx: Context, page: PageArguments) -> tuple[int, bool, str | None]:

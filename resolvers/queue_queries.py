@@ -1,5 +1,6 @@
 """What queues look like: their order, what holds runs up, how they do over time."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,12 @@ from models import QueueStatistic, Run, RunTotal, Workspace, table_of
 from models.enums import QueueClass, RunHold, RunStatus
 from models.lifecycle import RUN_EXECUTING
 from resolvers.context import Context
+from resolvers.errors import OperationError
 from resolvers.loading import loader
 from resolvers.paging import Order, Page, PageArguments, read_page
 from resolvers.queue_conditions import holds, waiting_runs
 from resolvers.run_totals import LONG, SHORT
+from resolvers.siblings import in_workspaces
 from resolvers.task_queries import visible_workspaces
 from resolvers.workspaces import get_workspace
 
@@ -117,34 +120,65 @@ async def queue_states(ctx: Context, *, workspace_id: str | None = None) -> list
     Raises:
         NotFoundError, UnauthenticatedError.
     """
-    workspaces = await _workspaces(ctx, workspace_id)
+    rows = await _queue_rows(ctx, await _workspaces(ctx, workspace_id))
+    return _states(rows)
+
+
+async def queue_states_of(
+    ctx: Context, workspace_ids: Sequence[str]
+) -> list[list[QueueState] | OperationError]:
+    """The three queues of each workspace; a refusal where one is not visible."""
+
+    async def read(ids: list[str]) -> list[list[QueueState]]:
+        rows = await _queue_rows(ctx, ids)
+        return [
+            _states([[row for row in part if row.workspace_id == key] for part in rows])
+            for key in ids
+        ]
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+async def _queue_rows(ctx: Context, workspaces: Any) -> list[Sequence[Any]]:
+    """Totals now, what was completed today, and the workspaces with their paused queues."""
     reader = await ctx.reader()
     totals = await reader.rows(
-        sa.select(TOTAL.queue_class, TOTAL.status, sa.func.sum(TOTAL.total).label("total"))
-        .where(
+        sa.select(TOTAL.workspace_id, TOTAL.queue_class, TOTAL.status, TOTAL.total).where(
             TOTAL.workspace_id.in_(workspaces),
             TOTAL.status.in_([RunStatus.QUEUED, *sorted(RUN_EXECUTING)]),
         )
-        .group_by(TOTAL.queue_class, TOTAL.status)
     )
     midnight = ctx.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     completed = await reader.rows(
-        sa.select(STATISTIC.queue_class, sa.func.sum(STATISTIC.completed).label("total"))
+        sa.select(
+            STATISTIC.workspace_id,
+            STATISTIC.queue_class,
+            sa.func.sum(STATISTIC.completed).label("total"),
+        )
         .where(
             STATISTIC.workspace_id.in_(workspaces),
             STATISTIC.seconds == LONG,
             STATISTIC.starts_at >= int(midnight.timestamp()),
         )
-        .group_by(STATISTIC.queue_class)
+        .group_by(STATISTIC.workspace_id, STATISTIC.queue_class)
     )
-    paused = await reader.scalars(
-        sa.select(WORKSPACE.queue_paused).where(WORKSPACE.id.in_(workspaces))
+    paused = await reader.rows(
+        sa.select(WORKSPACE.id.label("workspace_id"), WORKSPACE.queue_paused).where(
+            WORKSPACE.id.in_(workspaces)
+        )
     )
-    today = {row.queue_class: int(row.total) for row in completed}
+    return [totals, completed, paused]
+
+
+def _states(rows: Sequence[Sequence[Any]]) -> list[QueueState]:
+    totals, completed, paused = rows
+    today: Counter[str] = Counter()
+    for row in completed:
+        today[row.queue_class] += int(row.total)
     return [
         QueueState(
             queue,
-            paused=bool(paused) and all(queue in words for words in paused),
+            paused=bool(paused) and all(queue in row.queue_paused for row in paused),
             waiting=sum(
                 int(row.total)
                 for row in totals
@@ -155,7 +189,7 @@ async def queue_states(ctx: Context, *, workspace_id: str | None = None) -> list
                 for row in totals
                 if row.queue_class == queue and row.status in RUN_EXECUTING
             ),
-            completed_today=today.get(queue, 0),
+            completed_today=today[queue],
         )
         for queue in QueueClass
     ]
@@ -259,13 +293,37 @@ async def queue_report(
     Raises:
         NotFoundError, UnauthenticatedError.
     """
-    workspaces = await _workspaces(ctx, workspace_id)
-    back, seconds, width = _PERIODS[period]
-    now = int(ctx.now.timestamp())
-    start = int((ctx.now - back).timestamp()) // seconds * seconds
+    rows = await _statistics(ctx, await _workspaces(ctx, workspace_id), period)
+    return _report(ctx, period, rows)
+
+
+async def queue_reports_of(
+    ctx: Context, workspace_ids: Sequence[str], *, period: MetricsPeriod
+) -> list[QueueReport | OperationError]:
+    """How the queues of each workspace did; a refusal where one is not visible."""
+
+    async def read(ids: list[str]) -> list[QueueReport]:
+        own: dict[str, list[Any]] = {key: [] for key in ids}
+        for row in await _statistics(ctx, ids, period, STATISTIC.workspace_id):
+            own[row.workspace_id].append(row)
+        return [_report(ctx, period, own[key]) for key in ids]
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+def _start(ctx: Context, period: MetricsPeriod) -> int:
+    back, seconds, _ = _PERIODS[period]
+    return int((ctx.now - back).timestamp()) // seconds * seconds
+
+
+async def _statistics(
+    ctx: Context, workspaces: Any, period: MetricsPeriod, *by: sa.ColumnElement[Any]
+) -> Sequence[sa.Row[Any]]:
+    _, seconds, width = _PERIODS[period]
     step = (STATISTIC.starts_at - STATISTIC.starts_at % width).label("step")
-    rows = await (await ctx.reader()).rows(
+    return await (await ctx.reader()).rows(
         sa.select(
+            *by,
             STATISTIC.queue_class,
             step,
             *(sa.func.sum(STATISTIC[name]).label(name) for name in _COUNTS),
@@ -274,10 +332,14 @@ async def queue_report(
         .where(
             STATISTIC.workspace_id.in_(workspaces),
             STATISTIC.seconds == seconds,
-            STATISTIC.starts_at >= start,
+            STATISTIC.starts_at >= _start(ctx, period),
         )
-        .group_by(STATISTIC.queue_class, step)
+        .group_by(*by, STATISTIC.queue_class, step)
     )
+
+
+def _report(ctx: Context, period: MetricsPeriod, rows: Sequence[Any]) -> QueueReport:
+    start, now, width = _start(ctx, period), int(ctx.now.timestamp()), _PERIODS[period][2]
     steps = range(start // width * width, now + 1, width)
     return QueueReport(
         period=period,

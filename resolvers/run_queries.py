@@ -1,7 +1,7 @@
 """Lists of runs, one run, and what it printed."""
 
 import zlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,13 +15,14 @@ from models.lifecycle import RUN_FINAL, RUN_LIVE
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import InvalidError, NotFoundError
-from resolvers.loading import Columns, runs_of_one, with_columns
+from resolvers.errors import InvalidError, NotFoundError, OperationError
+from resolvers.loading import Columns, columns_to_read, runs_of_one, with_columns
 from resolvers.paging import (
     Order,
     Page,
     PageArguments,
     Slice,
+    Window,
     capped_count,
     is_first_page,
     names_of,
@@ -29,6 +30,7 @@ from resolvers.paging import (
     read_page,
 )
 from resolvers.ports import Diff
+from resolvers.siblings import Parents, in_workspaces, only, read_pages, records_of_each
 from resolvers.task_access import get_task, record_from
 from resolvers.task_queries import visible_workspaces
 from resolvers.workspaces import get_workspace, require_active
@@ -57,12 +59,8 @@ async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permiss
     ctx.authenticated()
     if not check.is_id(run_id):
         raise NotFoundError("Run")
-    statement = (
-        sa.select(*table_of(Run).c, WORKSPACE.status.label("workspace_status"))
-        .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
-        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
-        .where(RUN.id == run_id, TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
-    )
+    columns = (*table_of(Run).c, WORKSPACE.status.label("workspace_status"))
+    statement = _undeleted(*columns).where(RUN.id == run_id)
     if ctx.in_transaction:
         statement = statement.with_for_update(of=table_of(Run))
     row = await (await ctx.reader()).first(statement)
@@ -73,6 +71,15 @@ async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permiss
         require_active(row.workspace_status)
     run: Run = record_from(Run, row)
     return run
+
+
+def _undeleted(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return (
+        sa.select(*columns)
+        .join(table_of(Workspace), WORKSPACE.id == RUN.workspace_id)
+        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
+        .where(TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
+    )
 
 
 async def list_runs(
@@ -90,11 +97,7 @@ async def list_runs(
     Raises:
         NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
     """
-    statement = (
-        select_all(Run)
-        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
-        .where(TASK.deleted_at.is_(None), RUN.kind != RunKind.COMMAND)
-    )
+    statement = _listed(status)
     if task_id is not None:
         task = await get_task(ctx, task_id=task_id)
         statement = statement.where(RUN.task_id == task.id)
@@ -105,36 +108,69 @@ async def list_runs(
         statement = statement.where(RUN.workspace_id.in_(visible_workspaces(ctx)))
     if agent_id is not None:
         statement = statement.where(RUN.agent_id == agent_id)
-    if status is not None:
-        statement = statement.where(RUN.status.in_(sorted(status)))
     if ids is not None:
         statement = statement.where(RUN.id.in_(ids))
     return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
 
 
-async def runs_of_task(
-    ctx: Context, task: Task, *, page: PageArguments, columns: Columns = None
-) -> Page[Run]:
-    """A page of the runs, newest first, of a task that was read as a visible one.
+def _listed(status: Collection[RunStatus] | None, columns: Columns = None) -> sa.Select[Any]:
+    statement = (
+        sa.select(*columns_to_read(Run, columns))
+        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
+        .where(TASK.deleted_at.is_(None), RUN.kind != RunKind.COMMAND)
+    )
+    return statement if status is None else statement.where(RUN.status.in_(sorted(status)))
+
+
+async def runs_of_workspaces(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    *,
+    status: Collection[RunStatus] | None = None,
+    page: PageArguments,
+    columns: Columns = None,
+) -> list[Page[Run] | OperationError]:
+    """The same page of the runs of each workspace; a refusal where one is not visible.
 
     Raises:
         InvalidError: page arguments that cannot be accepted.
     """
-    ctx.require(Permission.READ, task.workspace_id, kind="Task")
+    names = with_columns(Run, columns, "created_at", "id")
 
-    def statement() -> sa.Select[Any]:
-        return select_all(Run).where(RUN.task_id == task.id)
+    async def read(ids: list[str]) -> list[Page[Run]]:
+        parents = Parents(ids, lambda parent: RUN.workspace_id == parent)
+        statement = _listed(status, names)
+        return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)
 
-    if not is_first_page(page):
-        return await read_page(ctx, Run, statement(), order=ORDER, page=page)
-    return await read_first_page(
-        ctx,
-        runs_of_one(with_columns(Run, columns, "created_at")),
-        task.id,
-        order=names_of(ORDER),
-        page=page,
-        count=lambda: capped_count(ctx, statement()),
-    )
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+async def runs_of_tasks(
+    ctx: Context, tasks: Sequence[Task], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Run]]:
+    """The same page of the runs, newest first, of each of some tasks that were read as visible.
+
+    Raises:
+        InvalidError: page arguments that cannot be accepted.
+    """
+    for workspace_id in {task.workspace_id for task in tasks}:
+        ctx.require(Permission.READ, workspace_id, kind="Task")
+    names = with_columns(Run, columns, "created_at", "id")
+    ids = [task.id for task in tasks]
+    statement = sa.select(*columns_to_read(Run, names))
+    if len(ids) == 1 and is_first_page(page):
+        own = statement.where(RUN.task_id == ids[0])
+        alone = await read_first_page(
+            ctx,
+            runs_of_one(names),
+            ids[0],
+            order=names_of(ORDER),
+            page=page,
+            count=lambda: capped_count(ctx, own),
+        )
+        return [alone]
+    parents = Parents(ids, lambda parent: RUN.task_id == parent)
+    return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)
 
 
 async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:
@@ -239,40 +275,72 @@ async def read_run_output(
     Raises:
         NotFoundError, InvalidError.
     """
+    return only(await outputs_of_runs(ctx, [run_id], after=after, limit=limit))
+
+
+async def outputs_of_runs(
+    ctx: Context, run_ids: Sequence[str], *, after: int, limit: int
+) -> list[OutputPage | OperationError]:
+    """The same page of each run's output; a refusal where the run is not visible.
+
+    Raises:
+        InvalidError: as ``read_run_output``.
+    """
     if not 1 <= limit <= OUTPUT_PAGE_MAX:
         raise InvalidError(f"first must be between 1 and {OUTPUT_PAGE_MAX}", field="first")
     if not 0 <= after < 2**31:
         raise InvalidError("after must be a line number", field="after")
-    run = await get_run(ctx, run_id=run_id)
-    entries: list[OutputEntry] = []
-    size = 0
-    async for entry in _entries_after(ctx, run_id, after):
-        size += len(entry.text)
-        if entries and size > OUTPUT_PAGE_CHARACTERS:
-            break
-        entries.append(entry)
-        if len(entries) == limit:
-            break
-    return OutputPage(entries, run.output_lines, run.status in RUN_FINAL)
+    ctx.authenticated()
+    wanted = [key for key in dict.fromkeys(run_ids) if check.is_id(key)]
+    columns = (RUN.id, RUN.workspace_id, RUN.output_lines, RUN.status)
+    rows = await (await ctx.reader()).rows(_undeleted(*columns).where(RUN.id.in_(wanted)))
+    found: dict[str, OutputPage | OperationError] = {}
+    for row in rows:
+        try:
+            ctx.require(Permission.READ, row.workspace_id, kind="Run")
+        except OperationError as error:
+            found[row.id] = error
+        else:
+            found[row.id] = OutputPage([], row.output_lines, row.status in RUN_FINAL)
+    pages = {key: page for key, page in found.items() if isinstance(page, OutputPage)}
+    await _fill(ctx, pages, after=after, limit=limit)
+    return [found.get(key) or NotFoundError("Run") for key in run_ids]
 
 
-async def _entries_after(ctx: Context, run_id: str, after: int) -> AsyncIterator[OutputEntry]:
-    """Lines behind a line number, a few chunks read at a time."""
-    while True:
-        chunks = await (await ctx.reader()).records(
-            RunOutput,
-            select_all(RunOutput)
-            .where(OUTPUT.run_id == run_id, OUTPUT.last_line > after)
-            .order_by(OUTPUT.first_line)
-            .limit(CHUNKS_AT_ONCE),
-        )
-        for chunk in chunks:
-            for entry in unpack_entries(chunk):
-                if entry.line > after:
-                    yield entry
-        if len(chunks) < CHUNKS_AT_ONCE:
-            return
-        after = chunks[-1].last_line
+async def _fill(ctx: Context, pages: Mapping[str, OutputPage], *, after: int, limit: int) -> None:
+    """Read lines into the pages of runs, a few chunks at a time for all that want more."""
+    wanting = {key: page for key, page in pages.items() if page.last_line > after}
+    number = max(1, CHUNKS_AT_ONCE // max(1, len(wanting)))
+    window = Window([Order(OUTPUT.first_line)], number - 1, backwards=False, key=None)
+    passed = 0
+    while wanting:
+        parents = Parents(list(wanting), lambda run_id: OUTPUT.run_id == run_id)
+        chunks = select_all(RunOutput).where(OUTPUT.last_line > after).offset(passed)
+        found = await records_of_each(ctx, RunOutput, chunks, parents, window)
+        wanting = {
+            run_id: page
+            for run_id, page in wanting.items()
+            if _fill_one(page, found[run_id], after=after, limit=limit)
+            and len(found[run_id]) == number
+            and page.entries[-1].line < page.last_line
+        }
+        passed += number
+
+
+def _fill_one(page: OutputPage, chunks: Iterable[RunOutput], *, after: int, limit: int) -> bool:
+    """Add lines to a page; whether there is room for more."""
+    size = sum(len(entry.text) for entry in page.entries)
+    for chunk in chunks:
+        for entry in unpack_entries(chunk):
+            if entry.line <= after:
+                continue
+            size += len(entry.text)
+            if page.entries and size > OUTPUT_PAGE_CHARACTERS:
+                return False
+            page.entries.append(entry)
+            if len(page.entries) == limit:
+                return False
+    return True
 
 
 async def task_diff(ctx: Context, *, task_id: str) -> Diff | None:

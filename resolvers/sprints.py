@@ -1,5 +1,6 @@
 """Sprints: create, look up, list, change, step on, delete."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,13 @@ from resolvers.errors import (
     IllegalTransitionError,
     LimitExceededError,
     NotFoundError,
+    OperationError,
 )
 from resolvers.filtering import bounded
+from resolvers.loading import Columns, columns_to_read, with_columns
 from resolvers.operation import operation
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments
+from resolvers.siblings import Parents, in_workspaces, only, read_pages
 from resolvers.stamps import restore_entity, restores
 from resolvers.task_access import check_version
 from resolvers.validation import Unset
@@ -99,12 +103,40 @@ async def list_sprints(
         NotFoundError, ForbiddenError, UnauthenticatedError: the workspace is not visible.
         InvalidError: page arguments or filters that cannot be accepted.
     """
-    await get_workspace(ctx, workspace_id=workspace_id)
-    statement = select_all(Sprint).where(SPRINT.workspace_id == workspace_id)
-    if status is not None:
-        statement = statement.where(SPRINT.status.in_(bounded(ctx, "status", status)))
-    order = [Order(SPRINT.number)]
-    return await read_page(ctx, Sprint, statement, order=order, page=page or PageArguments())
+    page = page or PageArguments()
+    return only(await sprints_of_workspaces(ctx, [workspace_id], status=status, page=page))
+
+
+async def sprints_of_workspaces(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    *,
+    status: list[SprintStatus] | None = None,
+    page: PageArguments,
+    columns: Columns = None,
+) -> list[Page[Sprint] | OperationError]:
+    """The same page of the sprints of each workspace; a refusal where one is not visible.
+
+    Raises:
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+
+    async def read(ids: list[str]) -> list[Page[Sprint]]:
+        names = with_columns(Sprint, columns, "number")
+        statement = sa.select(*columns_to_read(Sprint, names))
+        if status is not None:
+            statement = statement.where(SPRINT.status.in_(bounded(ctx, "status", status)))
+        return await read_pages(
+            ctx,
+            Sprint,
+            statement,
+            Parents(ids, lambda parent: SPRINT.workspace_id == parent),
+            order=[Order(SPRINT.number)],
+            page=page,
+            columns=names,
+        )
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
 
 
 @operation

@@ -1,25 +1,28 @@
 """Stories: create, look up, list, change, delete."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from models import Story, Task, table_of
+import sqlalchemy as sa
+
+from models import Sprint, Story, Task, table_of
 from models.enums import Permission, StoryStatus, TaskPriority, level_of
-from models.transaction import select_all
 from resolvers import tasks
 from resolvers import validation as check
 from resolvers.belongings import Deletion, detach, get_belonging
 from resolvers.context import Context
-from resolvers.errors import InvalidError, LimitExceededError
+from resolvers.errors import InvalidError, LimitExceededError, OperationError
 from resolvers.filtering import bounded, text_search
+from resolvers.loading import Columns, columns_to_read, with_columns
 from resolvers.operation import operation
-from resolvers.paging import Order, Page, PageArguments, read_page
+from resolvers.paging import Order, Page, PageArguments, names_of
+from resolvers.siblings import SPRINT, Parents, in_workspaces, only, read_pages, through_sprint
 from resolvers.task_access import check_version
 from resolvers.task_fields import checked_fields
 from resolvers.validation import Unset
-from resolvers.workspaces import get_active_workspace, get_workspace
+from resolvers.workspaces import get_active_workspace
 
 STORY = table_of(Story).c
 TASK = table_of(Task).c
@@ -89,9 +92,60 @@ async def list_stories(
         NotFoundError, ForbiddenError, UnauthenticatedError: the workspace is not visible.
         InvalidError: page arguments or filters that cannot be accepted.
     """
-    await get_workspace(ctx, workspace_id=workspace_id)
-    chosen = filter_ or StoryFilter()
-    statement = select_all(Story).where(STORY.workspace_id == workspace_id)
+    return only(
+        await stories_of_workspaces(
+            ctx, [workspace_id], filter_=filter_, order=order, page=page or PageArguments()
+        )
+    )
+
+
+async def stories_of_workspaces(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    *,
+    filter_: StoryFilter | None = None,
+    order: StoryOrder = StoryOrder.CREATED_AT_DESC,
+    page: PageArguments,
+    columns: Columns = None,
+) -> list[Page[Story] | OperationError]:
+    """The same page of the stories of each workspace; a refusal where one is not visible.
+
+    Raises:
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+
+    async def read(ids: list[str]) -> list[Page[Story]]:
+        parents = Parents(ids, lambda parent: STORY.workspace_id == parent)
+        return await _pages(ctx, parents, filter_ or StoryFilter(), order, page, columns)
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+async def stories_of_sprints(
+    ctx: Context, sprints: Sequence[Sprint], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Story] | OperationError]:
+    """The same page of the stories of each sprint, newest first; else as those of workspaces."""
+
+    async def read(allowed: list[Sprint]) -> list[Page[Story]]:
+        parents = Parents(
+            [sprint.id for sprint in allowed], SPRINT.id.__eq__, through_sprint(STORY)
+        )
+        order = StoryOrder.CREATED_AT_DESC
+        return await _pages(ctx, parents, StoryFilter(), order, page, columns)
+
+    return await in_workspaces(ctx, sprints, lambda sprint: sprint.workspace_id, read)
+
+
+async def _pages(
+    ctx: Context,
+    parents: Parents,
+    chosen: StoryFilter,
+    order: StoryOrder,
+    page: PageArguments,
+    columns: Columns,
+) -> list[Page[Story]]:
+    read = with_columns(Story, columns, *names_of(_ORDERS[order]))
+    statement = sa.select(*columns_to_read(Story, read))
     for column, values in (
         (STORY.id, chosen.ids),
         (STORY.status, chosen.status),
@@ -106,8 +160,8 @@ async def list_stories(
         statement = statement.where(
             text_search(chosen.search.strip(), STORY.title, STORY.description, number=STORY.number)
         )
-    return await read_page(
-        ctx, Story, statement, order=_ORDERS[order], page=page or PageArguments()
+    return await read_pages(
+        ctx, Story, statement, parents, order=_ORDERS[order], page=page, columns=read
     )
 
 

@@ -1,16 +1,23 @@
 """Lists of tasks: orders, totals, and the look-ups that go with a page."""
 
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from models import Task, TaskTotal, Workspace, table_of
+from models import Agent, Sprint, Story, Task, TaskTotal, Workspace, table_of
 from models.base import column_names
 from models.enums import Permission, TaskStatus
 from models.prepared import DialectName, Prepared
 from resolvers.context import Context
+from resolvers.errors import (
+    ForbiddenError,
+    NotFoundError,
+    OperationError,
+    UnauthenticatedError,
+)
 from resolvers.filtering import number_in
 from resolvers.loading import STATEMENTS_KEPT, Columns, columns_to_read, with_columns
 from resolvers.paging import (
@@ -25,6 +32,7 @@ from resolvers.paging import (
     read_first_page,
     read_page,
 )
+from resolvers.siblings import SPRINT, Parents, Through, in_workspaces, read_pages, through_sprint
 from resolvers.task_filters import TaskFilter, task_conditions
 from resolvers.task_search import narrowed
 from resolvers.workspaces import get_workspace, require_workspace
@@ -94,24 +102,15 @@ async def list_tasks(
             return await _first_of_board(ctx, workspace_id, order, page, columns)
         if chosen.search is not None:
             workspace = await get_workspace(ctx, workspace_id=workspace_id)
-    statement = sa.select(*columns_to_read(Task, with_columns(Task, columns, *_ORDER_NAMES[order])))
-    statement = statement.where(TASK.deleted_at.is_(None), *task_conditions(ctx, chosen))
+    statement = await _statement(ctx, chosen, order, columns, workspace=workspace)
     if workspace_id is not None:
         statement = statement.where(TASK.workspace_id == workspace_id)
     else:
         statement = statement.where(TASK.workspace_id.in_(visible_workspaces(ctx)))
-    if chosen.search is not None and chosen.search.strip():
-        words = chosen.search.strip()
-        numbers = {number_in(words), chosen.search_number} - {None}
-        known = await narrowed(
-            ctx, words, workspace=workspace, numbers=[n for n in numbers if n is not None]
-        )
-        if known is not None:
-            statement = statement.where(known)
 
     async def count() -> tuple[int, bool]:
         if workspace_id is not None and chosen.is_default:
-            return await _kept_total(ctx, workspace_id, chosen), True
+            return (await _kept_totals(ctx, [workspace_id], chosen))[0]
         return await capped_count(ctx, statement)
 
     return await read_page(
@@ -125,11 +124,138 @@ async def list_tasks(
     )
 
 
+async def tasks_of_workspaces(
+    ctx: Context,
+    workspace_ids: Sequence[str],
+    *,
+    filter_: TaskFilter | None = None,
+    order: TaskOrder = TaskOrder.POSITION_ASC,
+    page: PageArguments,
+    columns: Columns = None,
+) -> list[Page[Task] | OperationError]:
+    """The same page of the tasks of each workspace; a refusal where one is not visible.
+
+    Raises:
+        InvalidError: page arguments or filters that cannot be accepted.
+    """
+    chosen = filter_ or TaskFilter()
+    if len(workspace_ids) == 1:
+        try:
+            alone: Page[Task] | OperationError = await list_tasks(
+                ctx,
+                workspace_id=workspace_ids[0],
+                filter_=chosen,
+                order=order,
+                page=page,
+                columns=columns,
+            )
+        except (NotFoundError, ForbiddenError, UnauthenticatedError) as error:
+            alone = error
+        return [alone]
+
+    async def read(ids: list[str]) -> list[Page[Task]]:
+        async def counts(keys: list[str]) -> list[tuple[int, bool]]:
+            return await _kept_totals(ctx, keys, chosen)
+
+        return await read_pages(
+            ctx,
+            Task,
+            await _statement(ctx, chosen, order, columns),
+            Parents(ids, lambda parent: TASK.workspace_id == parent),
+            order=_ORDERS[order],
+            page=page,
+            columns=with_columns(Task, columns, *_ORDER_NAMES[order]),
+            counts=counts if chosen.is_default else None,
+        )
+
+    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
+
+
+async def tasks_of_stories(
+    ctx: Context, stories: Sequence[Story], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Task] | OperationError]:
+    """The same page of each story's tasks, archived ones too; else as those of workspaces."""
+    return await _tasks_of(
+        ctx, stories, TASK.story_id.__eq__, TaskFilter(archived=None), page, columns
+    )
+
+
+async def tasks_of_sprints(
+    ctx: Context, sprints: Sequence[Sprint], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Task] | OperationError]:
+    """The same page of each sprint's tasks, archived ones too; else as those of workspaces."""
+    return await _tasks_of(
+        ctx,
+        sprints,
+        SPRINT.id.__eq__,
+        TaskFilter(archived=None),
+        page,
+        columns,
+        through_sprint(TASK),
+    )
+
+
+async def tasks_of_agents(
+    ctx: Context, agents: Sequence[Agent], *, page: PageArguments, columns: Columns = None
+) -> list[Page[Task] | OperationError]:
+    """The same page of the tasks that each agent is to do; else as those of workspaces."""
+    return await _tasks_of(ctx, agents, TASK.agent_id.__eq__, TaskFilter(), page, columns)
+
+
+async def _tasks_of(
+    ctx: Context,
+    siblings: Sequence[Any],
+    belongs: Callable[[Any], sa.ColumnElement[bool]],
+    chosen: TaskFilter,
+    page: PageArguments,
+    columns: Columns,
+    through: Through | None = None,
+) -> list[Page[Task] | OperationError]:
+    order = TaskOrder.POSITION_ASC
+
+    async def read(allowed: list[Any]) -> list[Page[Task]]:
+        statement = await _statement(ctx, chosen, order, columns)
+        workspaces = {one.workspace_id for one in allowed}
+        return await read_pages(
+            ctx,
+            Task,
+            statement.where(TASK.workspace_id.in_(workspaces)),
+            Parents([one.id for one in allowed], belongs, through),
+            order=_ORDERS[order],
+            page=page,
+            columns=with_columns(Task, columns, *_ORDER_NAMES[order]),
+        )
+
+    return await in_workspaces(ctx, siblings, lambda one: one.workspace_id, read)
+
+
+async def _statement(
+    ctx: Context,
+    chosen: TaskFilter,
+    order: TaskOrder,
+    columns: Columns,
+    *,
+    workspace: Workspace | None = None,
+) -> sa.Select[Any]:
+    """The filtered tasks, without order; where they are of one workspace, a search is narrower."""
+    statement = sa.select(*columns_to_read(Task, with_columns(Task, columns, *_ORDER_NAMES[order])))
+    statement = statement.where(TASK.deleted_at.is_(None), *task_conditions(ctx, chosen))
+    if chosen.search is not None and chosen.search.strip():
+        words = chosen.search.strip()
+        numbers = {number_in(words), chosen.search_number} - {None}
+        known = await narrowed(
+            ctx, words, workspace=workspace, numbers=[n for n in numbers if n is not None]
+        )
+        if known is not None:
+            statement = statement.where(known)
+    return statement
+
+
 async def _first_of_board(
     ctx: Context, workspace_id: str, order: TaskOrder, page: PageArguments, columns: Columns
 ) -> Page[Task]:
     async def count() -> tuple[int, bool]:
-        return await _kept_total(ctx, workspace_id, _ON_THE_BOARD), True
+        return (await _kept_totals(ctx, [workspace_id], _ON_THE_BOARD))[0]
 
     prepared = _board_page(order, with_columns(Task, columns, *_ORDER_NAMES[order]))
     return await read_first_page(
@@ -188,18 +314,25 @@ def visible_workspaces(ctx: Context) -> sa.Select[Any]:
     return statement if visible is None else statement.where(WORKSPACE.id.in_(sorted(visible)))
 
 
-async def _kept_total(ctx: Context, workspace_id: str, chosen: TaskFilter) -> int:
-    if chosen == _ON_THE_BOARD:
-        (found,) = await (await ctx.reader()).fetch(_BOARD_TOTAL, workspace_id)
-        return int(found.total)
-    statement = sa.select(sa.func.coalesce(sa.func.sum(TOTAL.total), 0)).where(
-        TOTAL.workspace_id == workspace_id
+async def _kept_totals(
+    ctx: Context, workspace_ids: list[str], chosen: TaskFilter
+) -> list[tuple[int, bool]]:
+    """The totals of workspaces under a default filter, and that they are exact."""
+    reader = await ctx.reader()
+    if chosen == _ON_THE_BOARD and len(workspace_ids) == 1:
+        (found,) = await reader.fetch(_BOARD_TOTAL, *workspace_ids)
+        return [(int(found.total), True)]
+    statement = (
+        sa.select(TOTAL.workspace_id, sa.func.sum(TOTAL.total).label("total"))
+        .where(TOTAL.workspace_id.in_(workspace_ids))
+        .group_by(TOTAL.workspace_id)
     )
     if chosen.status is not None:
         statement = statement.where(TOTAL.status.in_(sorted(chosen.status)))
     if chosen.archived is not None:
         statement = statement.where(TOTAL.archived.is_(chosen.archived))
-    return int(await (await ctx.reader()).scalar(statement))
+    totals = {row.workspace_id: int(row.total) for row in await reader.rows(statement)}
+    return [(totals.get(workspace_id, 0), True) for workspace_id in workspace_ids]
 
 
 def _board_total(_dialect: DialectName) -> sa.Select[Any]:

@@ -102,16 +102,21 @@ async def sprint_usage(ctx: Context, workspace_id: str, number: int) -> UsageSum
     return await loader(ctx, "sprint_usage", load).load((workspace_id, number))
 
 
-async def daily_usage(ctx: Context, workspace_id: str, *, days: int) -> list[DayUsage]:
-    """What a workspace used on each of the last days, today included, oldest first."""
+async def daily_usage(
+    ctx: Context, workspace_ids: Sequence[str], *, days: int
+) -> list[list[DayUsage]]:
+    """What each workspace used on each of the last days, today included, oldest first."""
     wanted = [day_of(ctx.now - timedelta(days=back)) for back in reversed(range(days))]
     rows = await (await ctx.reader()).records(
         UsageTotal,
         sa.select(*USAGE).where(
-            USAGE.workspace_id == workspace_id,
+            USAGE.workspace_id.in_(set(workspace_ids)),
             USAGE.subject == "day",
             USAGE.subject_id.in_(wanted),
         ),
     )
-    found = {row.subject_id: usage_from(row) for row in rows}
-    return [DayUsage(day=day, **asdict(found.get(day, UsageSum()))) for day in wanted]
+    found = {(row.workspace_id, row.subject_id): usage_from(row) for row in rows}
+    return [
+        [DayUsage(day=day, **asdict(found.get((key, day), UsageSum()))) for day in wanted]
+        for key in workspace_ids
+    ]

@@ -83,9 +83,12 @@ async def list_workspaces(
                 number=WORKSPACE.number,
             )
         )
-    return await read_page(
+    found = await read_page(
         ctx, Workspace, statement, order=_ORDERS[order], page=page or PageArguments()
     )
+    if not ctx.in_transaction:
+        ctx.live_workspaces.update(workspace.id for workspace in found.nodes)
+    return found
 
 
 async def get_workspace_by_slug(

@@ -3,6 +3,7 @@
 Everything here is below tasks, runs and the rest: it imports none of them.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -12,11 +13,11 @@ from models import EventStream, Membership, Workspace, new_id, table_of
 from models.base import column_names
 from models.enums import Permission, Role, Workflow, WorkspaceStatus
 from models.event import SITE_STREAM
-from models.prepared import DialectName, Prepared
+from models.prepared import DialectName, Prepared, one_of
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
-from resolvers.errors import ConflictError, LimitExceededError, NotFoundError
+from resolvers.errors import ConflictError, LimitExceededError, NotFoundError, OperationError
 from resolvers.loading import STATEMENTS_KEPT, Columns, columns_to_read
 from resolvers.operation import operation
 from resolvers.workspace_fields import (
@@ -67,6 +68,39 @@ async def require_workspace(ctx: Context, *, workspace_id: str) -> None:
         await get_workspace(ctx, workspace_id=workspace_id)
     else:
         ctx.require(Permission.READ, workspace_id)
+
+
+async def refused_workspaces(ctx: Context, ids: Iterable[str]) -> dict[str, OperationError]:
+    """Those of some workspaces that are not live or not to be read, with the refusal for each.
+
+    Those that were read in this snapshot are not read again; the others in one statement.
+    """
+    refused: dict[str, OperationError] = {}
+    unknown = []
+    for workspace_id in dict.fromkeys(ids):
+        try:
+            ctx.require(Permission.READ, workspace_id)
+        except OperationError as error:
+            refused[workspace_id] = error
+        else:
+            if ctx.in_transaction or workspace_id not in ctx.live_workspaces:
+                unknown.append(workspace_id)
+    possible = [workspace_id for workspace_id in unknown if check.is_id(workspace_id)]
+    live: set[str] = set()
+    if possible:
+        live = {found.id for found in await (await ctx.reader()).fetch(_LIVE, possible)}
+        ctx.live_workspaces |= live
+    refused.update((key, NotFoundError("Workspace")) for key in unknown if key not in live)
+    return refused
+
+
+def _live_ones(dialect: DialectName) -> sa.Select[Any]:
+    return sa.select(WORKSPACE.id).where(
+        one_of(dialect, WORKSPACE.id, "ids"), WORKSPACE.deleted_at.is_(None)
+    )
+
+
+_LIVE = Prepared(Workspace, ["id"], ["ids"], _live_ones)
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)

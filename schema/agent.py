@@ -1,18 +1,20 @@
 """Agents in the schema: types, filter and inputs."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
 
+from models import Task as TaskRow
 from models import Workspace as WorkspaceRow
 from models.enums import AgentStatus, ExecutionMode, Executor
 from resolvers import agent_reports
 from resolvers import validation as check
 from resolvers.agents import AgentFilter as AgentConditions
-from resolvers.task_filters import TaskFilter as TaskConditions
-from resolvers.task_queries import list_tasks
+from resolvers.paging import PageArguments
+from resolvers.task_queries import tasks_of_agents
 from resolvers.usage import usage_of
 from schema.common import (
     PAGED,
@@ -21,12 +23,12 @@ from schema.common import (
     Connection,
     First,
     Last,
-    connection,
+    connections,
     page_arguments,
 )
 from schema.context import Info
 from schema.node import Node
-from schema.reading import follow, link
+from schema.reading import NODES, columns_of, follow, level, link, one_of, reads
 from schema.run import Usage
 from schema.task import Task
 
@@ -49,6 +51,12 @@ class AgentProgress:
     file: str | None = strawberry.field(description="In which file.")
     detail: str | None = strawberry.field(description="What else it says.")
     created_at: datetime = strawberry.field(description="When it was said.")
+
+
+async def _tasks(agents: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, TaskRow, *NODES)
+    window = PageArguments(**page)
+    return connections(await tasks_of_agents(info.context, agents, page=window, columns=columns))
 
 
 @strawberry.type(description="A coding agent of a workspace, under a name of its own.")
@@ -83,12 +91,17 @@ class Agent(Node):
     )
     version: int = strawberry.field(description="Counts changes; see expectedVersion.")
 
-    @strawberry.field(description="Whether a model credential is stored; it is never shown.")
+    @strawberry.field(
+        description="Whether a model credential is stored; it is never shown.",
+        metadata=reads("api_key_encrypted"),
+    )
     def has_api_key(self) -> bool:
         row: Any = self
         return row.api_key_encrypted is not None
 
-    @strawberry.field(description="Facts that one client or dialect keeps with it.")
+    @strawberry.field(
+        description="Facts that one client or dialect keeps with it.", metadata=reads("meta")
+    )
     def metadata(self) -> JSON:
         row: Any = self
         return JSON(row.meta)
@@ -102,12 +115,18 @@ class Agent(Node):
         found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
-    @strawberry.field(description="What the runs it was given used, from kept sums.")
+    @strawberry.field(
+        description="What the runs it was given used, from kept sums.",
+        metadata=reads("id", "workspace_id"),
+    )
     async def usage(self, info: Info) -> Usage:
         found: Any = await usage_of(info.context, self.workspace_id, "agent", self.id)
         return found
 
-    @strawberry.field(description="Its newest reports, newest first.", metadata=NEWEST)
+    @strawberry.field(
+        description="Its newest reports, newest first.",
+        metadata=reads("workspace_id", "name", **NEWEST),
+    )
     async def latest_progress(
         self,
         info: Info,
@@ -119,7 +138,10 @@ class Agent(Node):
         )
         return found
 
-    @strawberry.field(description="Tasks it is to do, in the order of the board.", metadata=PAGED)
+    @strawberry.field(
+        description="Tasks it is to do, in the order of the board.",
+        metadata=reads("id", "workspace_id", **PAGED, **level(_tasks)),
+    )
     async def tasks(
         self,
         info: Info,
@@ -128,13 +150,8 @@ class Agent(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Task]:
-        page = await list_tasks(
-            info.context,
-            workspace_id=self.workspace_id,
-            filter_=TaskConditions(agent_ids=[self.id]),
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _tasks, self, **asdict(page))
 
 
 @strawberry.input(description="Conditions on agents; those given combine with AND.")

@@ -1,6 +1,6 @@
 """Pieces every aggregate uses: pages, mutation payloads, shared scalars and arguments."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import strawberry
@@ -87,14 +87,14 @@ class Connection(Generic[T]):
         metadata={"cost": 5},
     )
     async def total_count(self) -> int:
-        return (await self.page.count())[0]
+        return (await self.page.total())[0]
 
     @strawberry.field(
         description="Whether totalCount is exact, or the most that is counted.",
         metadata={"cost": 5},
     )
     async def total_count_exact(self) -> bool:
-        return (await self.page.count())[1]
+        return (await self.page.total())[1]
 
 
 def page_arguments(
@@ -107,6 +107,11 @@ def page_arguments(
 def connection(page: Page[Any]) -> Any:
     """A page as the connection its field declares."""
     return Connection(page=page)
+
+
+def connections(found: Iterable[Page[Any] | OperationError]) -> list[Any]:
+    """The pages of siblings as connections; refusals stay what they are."""
+    return [Connection(page=one) if isinstance(one, Page) else one for one in found]
 
 
 def cursor_of(position: Position) -> str:
@@ -191,6 +196,7 @@ __all__ = [
     "Last",
     "PageInfo",
     "connection",
+    "connections",
     "cursor_of",
     "fields_of",
     "given",

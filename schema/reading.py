@@ -4,7 +4,7 @@ A field without a resolver needs the column of its name. One with a resolver say
 its metadata (`READS`); where one that says nothing is selected, records are read whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from compiler import BATCH, Selection, selection_of
 from models.base import column_names
-from resolvers.loading import Columns, find_by_ids, load_by_id
+from resolvers.loading import Columns, find_by_ids, load_by_id, loader
 from schema.context import Info
 
 READS = "reads"
@@ -89,6 +89,45 @@ def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
         return await find_by_ids(info.context, model, ids, columns_of(info, model))
 
     return {READS: (attribute,), BATCH: batch}
+
+
+def ids_of(parents: Iterable[Any]) -> list[str]:
+    """The ids of records, in order."""
+    return [parent.id for parent in parents]
+
+
+Level = Callable[..., Awaitable[Sequence[Any]]]
+"""Reads a field of all parents of a level: ``async def f(parents, info, **arguments)``.
+
+It returns what is found for each, in order; an error stands where one is refused.
+"""
+
+
+def level(read: Level) -> dict[str, Any]:
+    """Metadata of a field that is read for all parents of a level together; see :func:`one_of`."""
+    return {BATCH: read}
+
+
+async def one_of(info: Info, read: Level, parent: Any, /, **arguments: Any) -> Any:
+    """A field of one parent, read together with those of its siblings.
+
+    Args:
+        info: of the field's resolver.
+        read: reads the level.
+        parent: whose field.
+        arguments: of the field: the same for all siblings.
+
+    Raises:
+        OperationError: the parent is refused.
+    """
+    raw: Any = info._raw_info  # noqa: SLF001  # the only way to the nodes
+
+    async def load(parents: Sequence[Any]) -> Sequence[Any]:
+        return await read(list(parents), info, **arguments)
+
+    # Siblings come from the same nodes. `load` keeps these alive, so that none gets another's id.
+    name = (read, *map(id, raw.field_nodes))
+    return await loader(info.context, name, load).load(parent)
 
 
 async def follow(info: Info, model: type[SQLModel], entity_id: str | None) -> Any:

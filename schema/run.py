@@ -19,11 +19,11 @@ from models.enums import (
     priority_of,
 )
 from resolvers import queue_queries
-from resolvers.run_queries import read_run_output
+from resolvers.run_queries import outputs_of_runs
 from schema.artifact import ARTIFACTS, Artifact, load_artifacts
 from schema.context import Info
 from schema.node import Node
-from schema.reading import follow, link, reads
+from schema.reading import follow, ids_of, level, link, one_of, reads
 from subscriptions.cursor import encode_cursor
 from subscriptions.log import RUN_EPOCH
 
@@ -125,6 +125,11 @@ class RunQuestion:
     )
     asked_at: datetime = strawberry.field(description="When it was asked.")
     expires_at: datetime = strawberry.field(description="When it is refused by itself.")
+
+
+async def _outputs(runs: list[Any], info: Info, after: int = 0, first: int = 200) -> list[Any]:
+    ids = ids_of(runs)
+    return [*await outputs_of_runs(info.context, ids, after=after, limit=first)]
 
 
 @strawberry.type(description="One execution, for a task or for none.")
@@ -267,7 +272,9 @@ class Run(Node):
     @strawberry.field(
         description="Lines of its output: fewer than asked for where they would have more than a "
         "million characters; lastLine tells whether there are more.",
-        metadata={"page_size_arguments": ("first",), "max_page_size": 1_000},
+        metadata=reads(
+            "id", page_size_arguments=("first",), max_page_size=1_000, **level(_outputs)
+        ),
     )
     async def output(
         self,
@@ -277,5 +284,5 @@ class Run(Node):
         ] = 0,
         first: Annotated[int, strawberry.argument(description="How many lines: 1 to 1,000.")] = 200,
     ) -> OutputPage:
-        page: Any = await read_run_output(info.context, run_id=self.id, after=after, limit=first)
+        page: OutputPage = await one_of(info, _outputs, self, after=after, first=first)
         return page

@@ -1,17 +1,20 @@
 """Stories and sprints in the schema: types, filters and inputs."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
+from models import Story as StoryRow
+from models import Task as TaskRow
 from models import Workspace as WorkspaceRow
 from models.enums import SprintStatus, StoryStatus, TaskPriority, priority_of
 from resolvers import loading, work_totals
+from resolvers.paging import PageArguments
 from resolvers.stories import StoryFilter as StoryConditions
-from resolvers.stories import StoryOrder, list_stories
-from resolvers.task_filters import TaskFilter as TaskConditions
-from resolvers.task_queries import list_tasks
+from resolvers.stories import StoryOrder, stories_of_sprints
+from resolvers.task_queries import tasks_of_sprints, tasks_of_stories
 from resolvers.usage import sprint_usage
 from schema.common import (
     PAGED,
@@ -20,12 +23,12 @@ from schema.common import (
     Connection,
     First,
     Last,
-    connection,
+    connections,
     page_arguments,
 )
 from schema.context import Info
 from schema.node import Node
-from schema.reading import follow, link, reads
+from schema.reading import NODES, columns_of, follow, level, link, one_of, reads
 from schema.run import Usage
 from schema.task import Task
 
@@ -46,6 +49,26 @@ class WorkTotals:
     )
     points: float = strawberry.field(description="Story points of all its tasks.")
     done_points: float = strawberry.field(description="Story points of the completed ones.")
+
+
+async def _tasks_of_stories(stories: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, TaskRow, *NODES)
+    window = PageArguments(**page)
+    return connections(await tasks_of_stories(info.context, stories, page=window, columns=columns))
+
+
+async def _tasks_of_sprints(sprints: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, TaskRow, *NODES)
+    window = PageArguments(**page)
+    return connections(await tasks_of_sprints(info.context, sprints, page=window, columns=columns))
+
+
+async def _stories(sprints: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, StoryRow, *NODES)
+    window = PageArguments(**page)
+    return connections(
+        await stories_of_sprints(info.context, sprints, page=window, columns=columns)
+    )
 
 
 @strawberry.type(description="What a user wants, told before it is cut into tasks.")
@@ -79,18 +102,22 @@ class Story(Node):
         found: Any = await follow(info, WorkspaceRow, self.workspace_id)
         return found
 
-    @strawberry.field(description="Its sprint, where there is one of that number.")
+    @strawberry.field(
+        description="Its sprint, where there is one of that number.",
+        metadata=reads("workspace_id", "sprint_number"),
+    )
     async def sprint(self, info: Info) -> "Sprint | None":
         found: Any = await loading.sprint_of(info.context, self.workspace_id, self.sprint_number)
         return found
 
-    @strawberry.field(description="How much of it is done.")
+    @strawberry.field(description="How much of it is done.", metadata=reads("id"))
     async def totals(self, info: Info) -> WorkTotals:
         found: Any = await work_totals.story_totals(info.context, self.id)
         return found
 
     @strawberry.field(
-        description="Its tasks in the order of the board, archived ones too.", metadata=PAGED
+        description="Its tasks in the order of the board, archived ones too.",
+        metadata=reads("id", **PAGED, **level(_tasks_of_stories)),
     )
     async def tasks(
         self,
@@ -100,13 +127,8 @@ class Story(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Task]:
-        page = await list_tasks(
-            info.context,
-            workspace_id=self.workspace_id,
-            filter_=TaskConditions(story_ids=[self.id], archived=None),
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _tasks_of_stories, self, **asdict(page))
 
 
 @strawberry.type(description="A stretch of work with a number of its own per workspace.")
@@ -135,19 +157,23 @@ class Sprint(Node):
         return found
 
     @strawberry.field(
-        description="What the runs of the tasks that are planned into it used, deleted tasks too."
+        description="What the runs of the tasks that are planned into it used, deleted tasks too.",
+        metadata=reads("workspace_id", "number"),
     )
     async def usage(self, info: Info) -> Usage:
         found: Any = await sprint_usage(info.context, self.workspace_id, self.number)
         return found
 
-    @strawberry.field(description="How much of it is done.")
+    @strawberry.field(
+        description="How much of it is done.", metadata=reads("workspace_id", "number")
+    )
     async def totals(self, info: Info) -> WorkTotals:
         found: Any = await work_totals.sprint_totals(info.context, self.workspace_id, self.number)
         return found
 
     @strawberry.field(
-        description="Its tasks in the order of the board, archived ones too.", metadata=PAGED
+        description="Its tasks in the order of the board, archived ones too.",
+        metadata=reads("id", **PAGED, **level(_tasks_of_sprints)),
     )
     async def tasks(
         self,
@@ -157,15 +183,12 @@ class Sprint(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Task]:
-        page = await list_tasks(
-            info.context,
-            workspace_id=self.workspace_id,
-            filter_=TaskConditions(sprint_numbers=[self.number], archived=None),
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _tasks_of_sprints, self, **asdict(page))
 
-    @strawberry.field(description="Its stories, newest first.", metadata=PAGED)
+    @strawberry.field(
+        description="Its stories, newest first.", metadata=reads("id", **PAGED, **level(_stories))
+    )
     async def stories(
         self,
         info: Info,
@@ -174,13 +197,8 @@ class Sprint(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Story]:
-        page = await list_stories(
-            info.context,
-            workspace_id=self.workspace_id,
-            filter_=StoryConditions(sprint_numbers=[self.number]),
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _stories, self, **asdict(page))
 
 
 @strawberry.input(description="Conditions on stories; those given combine with AND.")

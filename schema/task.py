@@ -1,5 +1,6 @@
 """Tasks in the schema: type, filter and inputs."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ from strawberry.scalars import JSON
 
 from compiler import BATCH
 from models import Agent as AgentRow
+from models import Event as EventRow
 from models import Run as RunRow
 from models import Story as StoryRow
 from models import Task as TaskRow
@@ -26,9 +28,9 @@ from models.enums import (
     priority_of,
 )
 from resolvers import loading
-from resolvers.event_queries import list_events
+from resolvers.event_queries import events_of_tasks
 from resolvers.paging import PageArguments
-from resolvers.run_queries import runs_of_task
+from resolvers.run_queries import runs_of_tasks
 from resolvers.task_access import NewDependency
 from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.usage import usage_of
@@ -39,12 +41,12 @@ from schema.common import (
     Connection,
     First,
     Last,
-    connection,
+    connections,
     page_arguments,
 )
 from schema.context import Info
 from schema.node import Node
-from schema.reading import NODES, columns_of, follow, link, reads
+from schema.reading import NODES, columns_of, follow, level, link, one_of, reads
 from schema.user import User
 
 if TYPE_CHECKING:
@@ -88,6 +90,18 @@ async def _latest_runs(tasks: list[Any], info: Info) -> list[Any]:
     ids = [task.id for task in tasks]
     columns = columns_of(info, RunRow)
     return list(await loading.newest_run_of_each(info.context, ids, columns))
+
+
+async def _runs(tasks: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, RunRow, *NODES)
+    found = await runs_of_tasks(info.context, tasks, page=PageArguments(**page), columns=columns)
+    return connections(found)
+
+
+async def _histories(tasks: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, EventRow, *NODES)
+    found = await events_of_tasks(info.context, tasks, page=PageArguments(**page), columns=columns)
+    return connections(found)
 
 
 @strawberry.type(description="A piece of work on a board.")
@@ -246,7 +260,9 @@ class Task(Node):
         found: Any = await loading.newest_run(info.context, self.id, columns)
         return found
 
-    @strawberry.field(description="Its runs, newest first.", metadata=reads("id", **PAGED))
+    @strawberry.field(
+        description="Its runs, newest first.", metadata=reads("id", **PAGED, **level(_runs))
+    )
     async def runs(
         self,
         info: Info,
@@ -256,12 +272,11 @@ class Task(Node):
         before: Before = None,
     ) -> Connection[Annotated["Run", strawberry.lazy("schema.run")]]:
         page = page_arguments(first, after, last, before)
-        columns = columns_of(info, RunRow, *NODES)
-        task: Any = self
-        return connection(await runs_of_task(info.context, task, page=page, columns=columns))
+        return await one_of(info, _runs, self, **asdict(page))
 
     @strawberry.field(
-        description="What happened to it, newest first.", metadata=reads("id", **PAGED)
+        description="What happened to it, newest first.",
+        metadata=reads("id", **PAGED, **level(_histories)),
     )
     async def history(
         self,
@@ -271,13 +286,8 @@ class Task(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Annotated["Event", strawberry.lazy("schema.event")]]:
-        events = await list_events(
-            info.context,
-            workspace_id=self.workspace_id,
-            entity_id=self.id,
-            page=PageArguments(first, after, last, before),
-        )
-        return connection(events)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _histories, self, **asdict(page))
 
 
 async def _live_task(info: Info, task_id: str | None) -> Task | None:

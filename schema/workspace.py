@@ -1,11 +1,17 @@
 """Workspaces in the schema: the type and what hangs below it."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
 
+from models import Agent as AgentRow
+from models import Event as EventRow
+from models import Run as RunRow
+from models import Sprint as SprintRow
+from models import Story as StoryRow
 from models import Task as TaskRow
 from models.enums import (
     Permission,
@@ -30,7 +36,8 @@ from resolvers import (
 )
 from resolvers import validation as check
 from resolvers import workspace_queries as queries
-from resolvers.event_queries import list_events
+from resolvers.event_queries import events_of_workspaces
+from resolvers.paging import PageArguments
 from resolvers.queue_queries import MetricsPeriod
 from resolvers.stories import StoryOrder
 from resolvers.task_queries import TaskOrder
@@ -44,7 +51,7 @@ from schema.common import (
     Connection,
     First,
     Last,
-    connection,
+    connections,
     cursor_of,
     page_arguments,
 )
@@ -59,7 +66,7 @@ from schema.queue import (
     QueueState,
     budget_of,
 )
-from schema.reading import NODES, columns_of, reads
+from schema.reading import NODES, columns_of, ids_of, level, one_of, reads
 from schema.run import Run, Usage
 from schema.story import Sprint, Story, StoryFilter
 from schema.story import conditions as story_conditions
@@ -114,6 +121,111 @@ class Repository:
     )
     created_at: datetime = strawberry.field(description="When the entry was made.")
     updated_at: datetime = strawberry.field(description="When the entry was last changed.")
+
+
+async def _tasks(
+    workspaces: list[Any],
+    info: Info,
+    filter: TaskFilter | None = None,
+    order_by: TaskOrder = TaskOrder.POSITION_ASC,
+    **page: Any,
+) -> list[Any]:
+    found = await task_queries.tasks_of_workspaces(
+        info.context,
+        ids_of(workspaces),
+        filter_=conditions(filter),
+        order=order_by,
+        page=PageArguments(**page),
+        columns=columns_of(info, TaskRow, *NODES),
+    )
+    return connections(found)
+
+
+async def _members(workspaces: list[Any], info: Info, **page: Any) -> list[Any]:
+    ids = ids_of(workspaces)
+    found = await members.members_of_workspaces(info.context, ids, page=PageArguments(**page))
+    return connections(found)
+
+
+async def _stories(
+    workspaces: list[Any],
+    info: Info,
+    filter: StoryFilter | None = None,
+    order_by: StoryOrder = StoryOrder.CREATED_AT_DESC,
+    **page: Any,
+) -> list[Any]:
+    found = await stories.stories_of_workspaces(
+        info.context,
+        ids_of(workspaces),
+        filter_=story_conditions(filter),
+        order=order_by,
+        page=PageArguments(**page),
+        columns=columns_of(info, StoryRow, *NODES),
+    )
+    return connections(found)
+
+
+async def _sprints(
+    workspaces: list[Any], info: Info, status: list[SprintStatus] | None = None, **page: Any
+) -> list[Any]:
+    found = await sprints.sprints_of_workspaces(
+        info.context,
+        ids_of(workspaces),
+        status=status,
+        page=PageArguments(**page),
+        columns=columns_of(info, SprintRow, *NODES),
+    )
+    return connections(found)
+
+
+async def _agents(
+    workspaces: list[Any], info: Info, filter: AgentFilter | None = None, **page: Any
+) -> list[Any]:
+    found = await agents.agents_of_workspaces(
+        info.context,
+        ids_of(workspaces),
+        filter_=agent_conditions(filter),
+        page=PageArguments(**page),
+        columns=columns_of(info, AgentRow, *NODES),
+    )
+    return connections(found)
+
+
+async def _runs(
+    workspaces: list[Any], info: Info, status: list[RunStatus] | None = None, **page: Any
+) -> list[Any]:
+    found = await run_queries.runs_of_workspaces(
+        info.context,
+        ids_of(workspaces),
+        status=status,
+        page=PageArguments(**page),
+        columns=columns_of(info, RunRow, *NODES),
+    )
+    return connections(found)
+
+
+async def _histories(workspaces: list[Any], info: Info, **page: Any) -> list[Any]:
+    columns = columns_of(info, EventRow, *NODES)
+    found = await events_of_workspaces(
+        info.context, ids_of(workspaces), page=PageArguments(**page), columns=columns
+    )
+    return connections(found)
+
+
+async def _queues(workspaces: list[Any], info: Info) -> list[Any]:
+    return [*await queue_queries.queue_states_of(info.context, ids_of(workspaces))]
+
+
+async def _queue_reports(
+    workspaces: list[Any], info: Info, period: MetricsPeriod = MetricsPeriod.DAY
+) -> list[Any]:
+    ids = ids_of(workspaces)
+    return [*await queue_queries.queue_reports_of(info.context, ids, period=period)]
+
+
+async def _usage_by_day(workspaces: list[Any], info: Info, days: int = 7) -> list[Any]:
+    number = check.integer(days, field="days", minimum=1, maximum=usage.DAYS_MAX)
+    return [*await usage.daily_usage(info.context, ids_of(workspaces), days=number)]
 
 
 @strawberry.type(
@@ -179,7 +291,7 @@ class Workspace(Node):
         position = info.context.positions.get(self.id)
         return cursor_of(position or await queries.head_of(info.context, self.id))
 
-    @strawberry.field(description="Its tasks.", metadata=reads("id", **PAGED))
+    @strawberry.field(description="Its tasks.", metadata=reads("id", **PAGED, **level(_tasks)))
     async def tasks(
         self,
         info: Info,
@@ -194,15 +306,8 @@ class Workspace(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Task]:
-        page = await task_queries.list_tasks(
-            info.context,
-            workspace_id=self.id,
-            filter_=conditions(filter),
-            order=order_by,
-            page=page_arguments(first, after, last, before),
-            columns=columns_of(info, TaskRow, *NODES),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _tasks, self, filter=filter, order_by=order_by, **asdict(page))
 
     @strawberry.field(
         description="How many tasks stand in each status, without counting.",
@@ -213,7 +318,8 @@ class Workspace(Node):
         return [TaskTotal(status=status, total=total) for status, total in totals.items()]
 
     @strawberry.field(
-        description="Who belongs to it, in the order they came.", metadata=reads("id", **PAGED)
+        description="Who belongs to it, in the order they came.",
+        metadata=reads("id", **PAGED, **level(_members)),
     )
     async def members(
         self,
@@ -224,7 +330,7 @@ class Workspace(Node):
         before: Before = None,
     ) -> Connection[Member]:
         page = page_arguments(first, after, last, before)
-        return connection(await members.list_members(info.context, workspace_id=self.id, page=page))
+        return await one_of(info, _members, self, **asdict(page))
 
     @strawberry.field(
         description="Repositories its agents may use, by name; at most 100.",
@@ -234,7 +340,7 @@ class Workspace(Node):
         found: Any = await repositories.repositories_of(info.context, self.id)
         return found
 
-    @strawberry.field(description="Its stories.", metadata=reads("id", **PAGED))
+    @strawberry.field(description="Its stories.", metadata=reads("id", **PAGED, **level(_stories)))
     async def stories(
         self,
         info: Info,
@@ -249,17 +355,12 @@ class Workspace(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Story]:
-        page = await stories.list_stories(
-            info.context,
-            workspace_id=self.id,
-            filter_=story_conditions(filter),
-            order=order_by,
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _stories, self, filter=filter, order_by=order_by, **asdict(page))
 
     @strawberry.field(
-        description="Its sprints, ascending by number.", metadata=reads("id", **PAGED)
+        description="Its sprints, ascending by number.",
+        metadata=reads("id", **PAGED, **level(_sprints)),
     )
     async def sprints(
         self,
@@ -273,15 +374,12 @@ class Workspace(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Sprint]:
-        page = await sprints.list_sprints(
-            info.context,
-            workspace_id=self.id,
-            status=status,
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _sprints, self, status=status, **asdict(page))
 
-    @strawberry.field(description="Its agents, by name.", metadata=reads("id", **PAGED))
+    @strawberry.field(
+        description="Its agents, by name.", metadata=reads("id", **PAGED, **level(_agents))
+    )
     async def agents(
         self,
         info: Info,
@@ -293,15 +391,12 @@ class Workspace(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Agent]:
-        page = await agents.list_agents(
-            info.context,
-            workspace_id=self.id,
-            filter_=agent_conditions(filter),
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _agents, self, filter=filter, **asdict(page))
 
-    @strawberry.field(description="Its runs, newest first.", metadata=reads("id", **PAGED))
+    @strawberry.field(
+        description="Its runs, newest first.", metadata=reads("id", **PAGED, **level(_runs))
+    )
     async def runs(
         self,
         info: Info,
@@ -313,45 +408,40 @@ class Workspace(Node):
         last: Last = None,
         before: Before = None,
     ) -> Connection[Run]:
-        page = await run_queries.list_runs(
-            info.context,
-            workspace_id=self.id,
-            status=status,
-            page=page_arguments(first, after, last, before),
-        )
-        return connection(page)
+        page = page_arguments(first, after, last, before)
+        return await one_of(info, _runs, self, status=status, **asdict(page))
 
     @strawberry.field(
-        description="The three queues its runs wait in, higher ones first.", metadata=QUEUES
+        description="The three queues its runs wait in, higher ones first.",
+        metadata=reads("id", **QUEUES, **level(_queues)),
     )
     async def queues(self, info: Info) -> list[QueueState]:
-        found: Any = await queue_queries.queue_states(info.context, workspace_id=self.id)
-        return found
+        return await one_of(info, _queues, self)
 
-    @strawberry.field(description="How its queues did, from kept statistics.", metadata={"cost": 5})
+    @strawberry.field(
+        description="How its queues did, from kept statistics.",
+        metadata=reads("id", cost=5, **level(_queue_reports)),
+    )
     async def queue_report(self, info: Info, period: Period = MetricsPeriod.DAY) -> QueueReport:
-        found: Any = await queue_queries.queue_report(
-            info.context, workspace_id=self.id, period=period
-        )
-        return found
+        return await one_of(info, _queue_reports, self, period=period)
 
-    @strawberry.field(description="What all its runs used together, from kept sums.")
+    @strawberry.field(
+        description="What all its runs used together, from kept sums.", metadata=reads("id")
+    )
     async def usage(self, info: Info) -> Usage:
         found: Any = await usage.usage_of(info.context, self.id, "workspace", self.id)
         return found
 
     @strawberry.field(
         description="What its runs used on each of the last days (UTC), today last.",
-        metadata={"page_size_arguments": ("days",)},
+        metadata=reads("id", page_size_arguments=("days",), **level(_usage_by_day)),
     )
     async def usage_by_day(
         self,
         info: Info,
         days: Annotated[int, strawberry.argument(description="How many days: 1 to 90.")] = 7,
     ) -> list[DayUsage]:
-        number = check.integer(days, field="days", minimum=1, maximum=usage.DAYS_MAX)
-        found: Any = await usage.daily_usage(info.context, self.id, days=number)
-        return found
+        return await one_of(info, _usage_by_day, self, days=days)
 
     @strawberry.field(description="How much its runs may use.")
     def budget(self) -> Budget:
@@ -359,7 +449,8 @@ class Workspace(Node):
         return budget_of(row)
 
     @strawberry.field(
-        description="What happened in it, newest first.", metadata=reads("id", **PAGED)
+        description="What happened in it, newest first.",
+        metadata=reads("id", **PAGED, **level(_histories)),
     )
     async def history(
         self,
@@ -370,4 +461,4 @@ class Workspace(Node):
         before: Before = None,
     ) -> Connection[Annotated["Event", strawberry.lazy("schema.event")]]:
         page = page_arguments(first, after, last, before)
-        return connection(await list_events(info.context, workspace_id=self.id, page=page))
+        return await one_of(info, _histories, self, **asdict(page))

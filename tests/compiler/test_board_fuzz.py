@@ -1,8 +1,8 @@
 """Random documents over the board's own schema and real data: compiled and not, byte for byte."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,10 +18,8 @@ from graphql import (
     is_required_argument,
 )
 
-from compiler.front import leave_to_reference
-from server.direct import DirectGraphQL
 from server.metrics import Metrics
-from tests.support.inside import Inside, open_inside
+from tests.support.inside import Inside, not_compiled, open_inside
 from tests.support.schema_documents import core_schema
 from tests.support.server import fresh_postgres
 from tests.support.tenants import Tenant, make_tenant
@@ -94,12 +92,6 @@ async def tenant(
         )
         opened = open_inside(folder / "data", database_url=url, max_cost=10**9)
         yield await make_tenant(await stack.enter_async_context(opened), "FUZZ", folder)
-
-
-@contextmanager
-def not_compiled() -> Iterator[None]:
-    with leave_to_reference(), patch.object(DirectGraphQL, "_find", lambda *_: None):
-        yield
 
 
 async def _ask(inside: Inside, text: str, variables: dict[str, Any], token: str) -> bytes:

@@ -129,7 +129,7 @@ async def test_sums_are_exact_over_runs_retries_and_days(
     await update_task(dev, task_id=claims[1].run.task_id or "", sprint_number=None)
     sprint = await usage.sprint_usage(dev, timed.id, 3)
     assert sprint == of_task[0]
-    days = await usage.daily_usage(dev, timed.id, days=2)
+    (days,) = await usage.daily_usage(dev, [timed.id], days=2)
     assert [day.day for day in days] == ["2026-03-01", "2026-03-02"]
     assert all(day.input_tokens for day in days)
 

@@ -21,10 +21,12 @@ import sqlalchemy as sa
 import structlog
 from starlette.applications import Starlette
 
+from compiler.front import leave_to_reference
 from models import metadata
 from resolvers.context import Context, Services
 from resolvers.principal import SYSTEM
 from server.app import create_app
+from server.direct import DirectGraphQL
 from server.migrations import migrate
 from server.security import ArgonPasswords
 from server.settings import Settings
@@ -275,6 +277,14 @@ async def open_inside(
             services: Services = app.state.server.services
             user, key = await create_first_user(Context(services, SYSTEM))
             yield Inside(app, services, key.secret or "", user.id, errors)
+
+
+@contextlib.contextmanager
+def not_compiled() -> Iterator[None]:
+    """Documents are left to graphql-core meanwhile."""
+    with leave_to_reference(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DirectGraphQL, "_find", lambda *_: None)
+        yield
 
 
 @contextlib.contextmanager
