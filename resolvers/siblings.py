@@ -98,9 +98,9 @@ async def read_pages(
         return await totals.load(parent_id)
 
     if len(unique) == 1:
-        own = statement.where(parents.belongs(sa.literal(*unique)))
+        own = statement.where(parents.belongs(sa.literal(unique[0])))
         nodes = await (await ctx.reader()).records(model, window.limit(own), columns)
-        return [window.page(nodes, lambda: total(*unique))] * len(parents.ids)
+        return [window.page(nodes, lambda: total(unique[0]))] * len(parents.ids)
     found = await records_of_each(ctx, model, statement, parents, window, columns)
     pages = {
         parent_id: window.page(nodes, lambda parent_id=parent_id: total(parent_id))  # type: ignore[misc]  # mypy cannot infer a lambda's default
@@ -150,11 +150,12 @@ def _of_each(
     parent = each_of(dialect, "parents")
     own = window.limit(statement.where(parents.belongs(parent))).correlate(parent.table)
     chosen: Any
+    belongs: sa.ColumnElement[bool]
     if dialect == "postgresql":
         chosen, belongs = own.lateral("chosen"), sa.true()
     else:
         chosen = table.alias("chosen")
-        rowid = sa.literal_column(f"{table.name}.rowid")
+        rowid: sa.ColumnElement[int] = sa.literal_column(f"{table.name}.rowid")
         rows: sa.Select[Any] = own.with_only_columns(rowid, maintain_column_froms=True)
         belongs = sa.literal_column("chosen.rowid").in_(rows)
     source = sa.select(parent, *(chosen.c[name] for name in columns)).select_from(
@@ -168,7 +169,7 @@ async def _capped_counts(
     ctx: Context, statement: sa.Select[Any], parents: Parents
 ) -> Sequence[Count]:
     if len(parents.ids) == 1:
-        own = statement.where(parents.belongs(sa.literal(*parents.ids)))
+        own = statement.where(parents.belongs(sa.literal(parents.ids[0])))
         return [await capped_count(ctx, own)]
     maximum = ctx.limits.filtered_count_max
     reader = await ctx.reader()
