@@ -88,7 +88,12 @@ class RunDispatcher:
         self._beat()
         try:
             if self.sole:
-                await self._take_up(await executing_runs(self._system()))
+                ctx = self._system()
+                try:
+                    running = await executing_runs(ctx)
+                finally:
+                    await ctx.release()  # a snapshot that stays keeps SQLite's log growing
+                await self._take_up(running)
             await remove_leftovers(self._system(), self.settings)
             while True:
                 try:
