@@ -11,13 +11,13 @@ from graphql import (
     GraphQLField,
     GraphQLInputObjectType,
     GraphQLInputType,
-    GraphQLScalarType,
     ListValueNode,
     ObjectValueNode,
     Undefined,
     ValueNode,
     VariableNode,
-    get_named_type,
+    get_nullable_type,
+    is_list_type,
     is_non_null_type,
     is_required_argument,
 )
@@ -137,15 +137,18 @@ def _has_variables_in_scalars(node: ValueNode, type_: GraphQLInputType) -> bool:
 
     It would need the variables' sources, which are not kept here.
     """
-    named = get_named_type(type_)
-    if isinstance(node, ListValueNode) and not isinstance(named, GraphQLScalarType):
-        return any(_has_variables_in_scalars(value, type_) for value in node.values)
-    if isinstance(node, ObjectValueNode) and isinstance(named, GraphQLInputObjectType):
+    if isinstance(node, VariableNode):
+        return False
+    inner = get_nullable_type(type_)
+    if is_list_type(inner):
+        items = node.values if isinstance(node, ListValueNode) else (node,)
+        return any(_has_variables_in_scalars(item, inner.of_type) for item in items)
+    if isinstance(node, ObjectValueNode) and isinstance(inner, GraphQLInputObjectType):
         return any(
-            _has_variables_in_scalars(field.value, named.fields[field.name.value].type)
+            _has_variables_in_scalars(field.value, inner.fields[field.name.value].type)
             for field in node.fields
         )
-    return not isinstance(node, VariableNode) and _has_variables(node)
+    return _has_variables(node)
 
 
 def _is_immutable(value: object) -> bool:
