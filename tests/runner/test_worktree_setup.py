@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def commands(tmp_path: Path, seconds: float = 20) -> SetupCommands:
     heartbeat = tmp_path / "heartbeat"
     heartbeat.touch()
     return SetupCommands(
-        run_id="00000000-0000-4000-8000-000000000001",
+        run_id=str(uuid.uuid4()),
         folder=tmp_path / "runs",
         prefix="1-setup",
         heartbeat=heartbeat,
