@@ -144,11 +144,16 @@ def find_folder(place: Path, given: str) -> tuple[Path, Path]:
     Raises:
         InvalidError: it leads elsewhere, or there is none.
     """
-    root = place.resolve()
-    if (problem := find_path_problem(root, root, given)) is not None:
+    try:
+        root = place.resolve()
+        problem = find_path_problem(root, root, given)
+        folder = (root / given).resolve()
+        is_folder = problem is None and folder.is_dir()
+    except OSError as error:  # such as a name that no file system takes
+        problem, folder, is_folder = str(error.strerror), place, False
+    if problem is not None:
         raise InvalidError(f"workingDirectory: {problem}", field="workingDirectory")
-    folder = (root / given).resolve()
-    if not folder.is_dir():
+    if not is_folder:
         raise InvalidError("workingDirectory is not a folder", field="workingDirectory")
     return root, folder
 

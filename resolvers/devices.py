@@ -203,7 +203,8 @@ async def _require_own(ctx: Context, *, task_id: str, device_id: str) -> str:
     ctx.require_scope(Permission.WRITE)
     task = await get_task(ctx, task_id=task_id)
     user_id = own_id(ctx)
-    device = await ctx.transaction.find_by_id(Device, device_id)
+    known = check.is_id(device_id)
+    device = await ctx.transaction.find_by_id(Device, device_id) if known else None
     if device is None or device.user_id != user_id:
         raise NotFoundError("Device")
     return task.workspace_id

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENT = re.compile(r"^([a-z0-9-]+)==", re.MULTILINE)
+REQUIREMENT = re.compile(r"^([a-z0-9-]+)(?:\[.*\])?==", re.MULTILINE)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from broadcaster import Broadcast
 
 from models import Run, RunOutput, Workspace, new_id, utcnow
-from models.database import Database
+from models.database import Database, DatabaseBusyError
 from subscriptions.backends import backend_from_url
 from subscriptions.cursor import EARLIEST, Cursor, decode_cursor
 from subscriptions.hub import Hub
@@ -176,7 +176,13 @@ class Client:
 
 async def write(board: Any, wakeups: WakeUps, *, transactions: int, chance: random.Random) -> None:
     for _ in range(transactions):
-        await board.append(chance.randint(1, 4))
+        number = chance.randint(1, 4)
+        while True:
+            try:
+                await board.append(number)
+                break
+            except DatabaseBusyError:  # what a writer among many may be told; nothing was written
+                await asyncio.sleep(0.05)
         if chance.random() < 0.8:  # the others' wake-ups are lost
             wakeups.events([board.stream])
         await asyncio.sleep(chance.uniform(0, 0.01))
