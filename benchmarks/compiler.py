@@ -36,7 +36,7 @@ ONE = "query One($id: ID!) { task(id: $id) { ...T %s } } fragment T on Task { %s
 
 @strawberry.enum
 class Status(Enum):
-    TODO = "TODO"
+    BACKLOG = "BACKLOG"
     DONE = "DONE"
 
 
@@ -201,7 +201,7 @@ def _rows() -> list[Any]:
             id=str(number),
             title=f"Task “{number}” é",
             description='Line with "quotes" and \\ ' * 5,
-            status=Status.TODO,
+            status=Status.BACKLOG,
             priority="DONE",
             position=float(number),
             labels=["a", "b"],
@@ -211,7 +211,7 @@ def _rows() -> list[Any]:
             updated_at=now,
             due_at=now if number % 2 else None,
             story=Row(id=f"s{number}", title="Story"),
-            agent=Row(id="a", name="Agent", status="TODO") if number % 4 else None,
+            agent=Row(id="a", name="Agent", status="BACKLOG") if number % 4 else None,
             latest_run=Row(id="r", status="DONE", progress=50),
         )
         for number in range(100)

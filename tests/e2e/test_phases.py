@@ -44,7 +44,7 @@ async def test_a_refinement_answers_with_text_and_changes_nothing(
     assert run["result"] == "## Objective\n\nA clear text."
     assert (run["branch"], run["worktreePath"]) == (None, None)
     assert (await board.task(task), git(board.repository, "for-each-ref")) == before
-    assert not list((server.data_dir / "tmp").glob("dgm-*/work/left.txt"))
+    assert not list((server.data_dir / "tmp").rglob("left.txt"))
     assert not (server.data_dir / "data" / "runs" / run["id"]).exists()
 
 
