@@ -159,6 +159,14 @@ def _hex(artifact_id: str) -> str:
     return artifact_id.replace("-", "")
 
 
+DOWNLOAD_HEADERS = {
+    "Content-Disposition": "attachment",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Whatever somebody uploaded, no browser shows it as a page of this server."""
+
+
 def media_type_of(content_type: str) -> str:
     """What can stand in a header of what somebody said a file is."""
     return content_type if _HEADER.fullmatch(content_type) else "application/octet-stream"

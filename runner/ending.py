@@ -35,7 +35,6 @@ class StopCause(StrEnum):
     SILENCE = "silence"
     NO_START = "no_start"
     TIME_LIMIT = "time_limit"
-    SHUTDOWN = "shutdown"
 
 
 class OutcomeStatus(StrEnum):
@@ -66,7 +65,6 @@ _STOP_TEXTS = {
     StopCause.SILENCE: "The agent wrote nothing for too long and was ended",
     StopCause.NO_START: "The agent did not begin to work in time and was ended",
     StopCause.TIME_LIMIT: "The run took longer than allowed and was ended",
-    StopCause.SHUTDOWN: "The run was ended with the server",
 }
 _REASON_TEXTS = {
     "orphaned": "The server was away for too long, so the agent was ended",

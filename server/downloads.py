@@ -4,17 +4,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from resolvers.artifacts import media_type_of, open_artifact
+from resolvers.artifacts import DOWNLOAD_HEADERS, media_type_of, open_artifact
 from resolvers.context import Context
 from resolvers.errors import ForbiddenError, NotFoundError, OperationError
 from server.services import Server
-
-HEADERS = {
-    "Content-Disposition": "attachment",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Whatever somebody uploaded, no browser shows it as a page of this server."""
 
 
 def download_routes() -> list[BaseRoute]:
@@ -39,5 +32,5 @@ async def _download(request: Request) -> Response:
     return StreamingResponse(
         chunks,
         media_type=media_type_of(artifact.content_type),
-        headers={**HEADERS, "Content-Length": str(artifact.size)},
+        headers={**DOWNLOAD_HEADERS, "Content-Length": str(artifact.size)},
     )

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from models import Artifact
 from models.enums import Permission
 from resolvers.artifacts import (
+    DOWNLOAD_HEADERS,
     FORM_LIFETIME,
     add_artifacts,
     announce_artifacts,
@@ -229,10 +230,8 @@ async def _bytes(call: Call, path: str, content_type: str) -> StreamingResponse:
     return StreamingResponse(
         chunks,
         headers={
+            **DOWNLOAD_HEADERS,
             "Content-Type": media_type_of(content_type),
-            "Content-Disposition": "attachment",
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "private, no-store",
         },
     )

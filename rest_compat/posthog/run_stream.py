@@ -20,14 +20,13 @@ from rest_compat.posthog.logs import CLIENT_STREAM, line_of
 from rest_compat.routing import Call
 from subscriptions import streams
 from subscriptions.cursor import InvalidCursor, encode_cursor, parse_position
-from subscriptions.log import OutputLine
+from subscriptions.log import RUN_EPOCH, OutputLine
 from subscriptions.pages import EventItem
 
 LINE_DIGITS = 9
 KEEPALIVE = 20.0
 ROTATED_AFTER = 15 * 60.0
 WAITING = 16
-OUTPUT_EPOCH = 1
 STATE_COLUMNS = (
     "task_id", "status", "stage", "output", "branch", "error", "updated_at", "finished_at",
 )  # fmt: skip
@@ -117,7 +116,7 @@ async def _pump_lines(
     source = streams.run_output_stream(
         call.house.hub,
         run_id=run.id,
-        after=encode_cursor(run.id, epoch=OUTPUT_EPOCH, seq=place.line),
+        after=encode_cursor(run.id, epoch=RUN_EPOCH, seq=place.line),
         authorize=_authorizer(call, run),
         principal=call.ctx.authenticated().key,
     )
