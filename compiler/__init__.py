@@ -7,6 +7,7 @@ from compiler.front import CompiledSchema, execute_function
 from compiler.guard import Guard, SimpleGuard
 from compiler.outcome import Outcome, Reason
 from compiler.selection import Selection, selection_of
+from compiler.shadow import Shadow
 from compiler.values import by_class
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Outcome",
     "Reason",
     "Selection",
+    "Shadow",
     "SimpleGuard",
     "by_class",
     "compile_selection",

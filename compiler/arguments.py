@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
-from enum import Enum
 from typing import Any
 
 from graphql import (
@@ -21,7 +20,6 @@ from graphql import (
     is_non_null_type,
     is_required_argument,
 )
-from graphql.execution.values import VariableValues
 from graphql.utilities.coerce_input_value import coerce_default_value, coerce_input_literal
 from strawberry import Schema
 from strawberry.relay.types import GlobalID
@@ -34,9 +32,9 @@ from strawberry.types.base import (
 )
 from strawberry.types.lazy_type import LazyType
 
+from compiler.literals import Variables, is_immutable, literal
 from compiler.values import Bail
 
-Variables = Mapping[str, Any]
 Converter = Callable[[Any], Any]
 MISSING_ARGUMENT: Any = object()
 
@@ -101,13 +99,15 @@ def _source(name: str, arg: GraphQLArgument, node: ValueNode | None) -> Argument
         value = coerce_input_literal(node, arg.type)
         if value is Undefined:
             raise Bail(f"{name} is invalid")
-        if _is_immutable(value):
+        if is_immutable(value):
             return ArgumentSource(out_name, constant=value)
     elif _has_variables_in_scalars(node, arg.type):
         raise Bail("variables inside the literal of an application's scalar")
 
+    read = literal(node, arg.type)
+
     def compute(variables: Variables) -> Any:
-        value = coerce_input_literal(node, arg.type, VariableValues({}, dict(variables)))
+        value = read(variables)
         if value is Undefined:
             raise Bail(f"{name} is invalid")
         return value
@@ -149,10 +149,6 @@ def _has_variables_in_scalars(node: ValueNode, type_: GraphQLInputType) -> bool:
             for field in node.fields
         )
     return _has_variables(node)
-
-
-def _is_immutable(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool | Enum)
 
 
 def converter(schema: Schema, type_: Any) -> Converter | None:
@@ -244,6 +240,14 @@ class Arguments:
     def is_shared(self) -> bool:
         """Whether all calls of an execution may get the same values."""
         return all(convert is None for _, _, convert in self.converters)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all executions may get the same values."""
+        return self.is_shared and all(
+            source.constant is not MISSING_ARGUMENT and is_immutable(source.constant)
+            for source in self.sources
+        )
 
     def values(self, variables: Variables) -> dict[str, Any]:
         """graphql-core's values by argument name.

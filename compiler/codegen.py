@@ -1,9 +1,14 @@
-"""Python source out of a plan: one function per object, with everything known written out.
+"""Python source out of a plan, with everything known written out.
 
-The source is one function `bind(R)`, called once per execution. It computes the arguments, defines
-the functions and returns the roots and the asynchronous groups. In the source: `o` a parent,
-`p` its place, `x…` values, `T` the kinds of classes, `R` the run, `Z` the zone whose moments are
-written later; `C…` are constants.
+The source is made of functions that get the run `R` of an execution. `bind` computes its arguments,
+`root` completes the root object; of an awaited field `r…` calls the resolver, and `w…` completes
+the values of all parents together. Objects are written into the function that meets them, as far
+as they go; others have functions `f…`.
+
+In the source: `o` a parent, `p…` the place of an object, `x…` values, `d…` answers, `T` the kinds
+of classes, `Z` the zone whose moments are written later; `C…` are constants. `D…`, `O…` and `P…`
+collect the answers, objects and places of a level `L…`; `F…` is a synchronous field whose value may
+have to be awaited.
 """
 
 from collections.abc import Callable
@@ -14,36 +19,45 @@ from typing import Any
 from graphql import GraphQLNonNull, is_leaf_type
 from strawberry import Schema
 
-from compiler.codegen_values import ValueWriter
+from compiler.codegen_values import Function, ValueWriter, deeper, has_places
 from compiler.fields import FieldClass
 from compiler.info import RawInfo, Run
 from compiler.plan import Plan, PlanField, PlanObject
-from compiler.values import Bail, asks_each, exact_test
-from compiler.waves import Group
+from compiler.values import Bail
+from compiler.waves import AsyncField, AwaitedField, Landing, Level
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RootField:
-    """One root field during one execution: called and completed on its own."""
+    """One root field that is called and completed on its own: `(run, parent, place)`."""
 
     field: PlanField
-    call: Callable[[Any, None], Any]
-    complete: Callable[[Any, None], Any]
+    call: Callable[[Run, Any, None], Any]
+    land: Landing
+
+    def complete(self, run: Run, answer: dict[str, Any], value: Any) -> None:
+        """Put the completed value into the answer of the root."""
+        self.land(run, [answer], [None], [value])
 
 
-@dataclass(slots=True)
-class Bound:
-    """A compiled plan during one execution."""
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code of a plan.
 
-    root: Callable[[Any], dict[str, Any]] | None
-    roots: list[RootField | PlanField]
-    groups: list[Group]
+    Attributes:
+        bind: computes the arguments of an execution; raises where graphql-core has to.
+        root: completes the root value; None where the root fields are run one by one.
+        roots: those fields.
+        source: the text.
+    """
+
+    bind: Callable[[Run], None]
+    root: Callable[[Run, Any], dict[str, Any]] | None
+    roots: tuple[RootField | PlanField, ...]
+    source: str
 
 
-Bind = Callable[[Run], Bound]
-
-
-def generate(schema: Schema, plan: Plan, *, separate_roots: bool) -> tuple[Bind, str]:
+def generate(schema: Schema, plan: Plan, *, separate_roots: bool) -> Code:
     """Compile a plan.
 
     Args:
@@ -51,145 +65,140 @@ def generate(schema: Schema, plan: Plan, *, separate_roots: bool) -> tuple[Bind,
         plan: the plan.
         separate_roots: whether the root fields are run one by one (mutations, subscriptions)
             instead of together.
-
-    Returns:
-        The function to call for each execution, and its source.
     """
     writer = _Writer(schema, plan)
     source = writer.write(separate_roots=separate_roots)
     names = writer.names
-    code = compile(source, "<compiled GraphQL>", "exec")
-    exec(code, names)  # noqa: S102  # written here, out of a validated document; see the module
-    return names["bind"], source
+    roots = tuple(
+        RootField(part, names[f"r{part.number}"], names[f"w{part.number}"]) if part.call else part
+        for part in (plan.root.fields if separate_roots else ())
+    )
+    return Code(names["bind"], names.get("root"), roots, source)
 
 
 class _Writer(ValueWriter):
     def __init__(self, schema: Schema, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
-        self.names.update(
-            RAW=RawInfo,
-            INFO=schema.config.info_class,
-            Bail=Bail,
-            Group=Group,
-            Bound=Bound,
-            RootField=RootField,
-        )
-        self.head: list[str] = ["Z = R.spelled_zone"]
-        self.groups: list[str] = []
+        self.names.update(RAW=RawInfo, INFO=schema.config.info_class, Bail=Bail)
+        self._arguments: list[str] = []
+        self._defined: set[int] = set()
+        self._async: list[tuple[Level, PlanField]] = []
 
     def write(self, *, separate_roots: bool) -> str:
-        """The whole source."""
+        """Write everything; the source."""
         root = self.plan.root
-        first = "None" if separate_roots else self.object_function(root, uniform=False)
-        items = [self._root(part) for part in root.fields] if separate_roots else []
-        lines = [
-            *self.head,
-            *self.body,
-            f"return Bound({first}, [{', '.join(items)}], [{', '.join(self.groups)}])",
-        ]
-        return "\n".join(["def bind(R):", *(f"    {line}" for line in lines)]) + "\n"
-
-    def object_function(self, made: PlanObject, *, uniform: bool) -> str:
-        """Define the function of an object; its name. See `ValueWriter`."""
-        name = f"f{made.number}"
-        lines: list[str] = []
-        places: dict[str, list[str]] = {}
-        pairs = [f"{part.key!r}: {self._field(made, part, lines, places)}" for part in made.fields]
-        later = []
-        for place, groups in places.items():
-            parent = f"(d, o, {place})"
-            if len(groups) > 1:
-                later.append(f"t = {parent}")
-                parent = "t"
-            later.extend(f"{group}({parent})" for group in groups)
-        display = "{" + ", ".join(pairs) + "}"
-        self.define(f"{name}({self._parameters(made, uniform=uniform)})", self._before(made))
-        if any(_may_wait(part) and not _is_async(part) for part in made.fields):
-            # A field that turns out to be awaited needs the answer before it is complete.
-            merge = [f"e = {display}", "if d is None: d = e", "else: d.update(e)"]
-            self.indent(["d = None", *lines, *merge, *later, "return d"])
-        elif later:
-            self.indent([*lines, f"d = {display}", *later, "return d"])
+        if separate_roots:
+            for part in root.fields:
+                if part.call is not None:
+                    self._caller(part)
+                    self._landing(part)
         else:
-            self.indent([*lines, f"return {display}"])
-        return name
+            inside = Function()
+            lines = inside.around(self.object_lines(root, "o", inside))
+            self.define("root(R, o)", [f"p{root.number} = None", *lines, f"return d{root.number}"])
+        values = "".join(f"{value}, " for value in self._arguments)
+        self.define("bind(R)", [f"R.arguments = ({values})"])
+        return self._execute()
 
-    def _parameters(self, made: PlanObject, *, uniform: bool) -> str:
-        if made is self.plan.root:
-            return "o"
-        if uniform:
-            return "o, p, i"
-        place = ", p" if made.needs_place else ""
-        return f"o{place}, i" if asks_each(made.type.is_type_of) else f"o{place}"
+    def late(self, part: PlanField) -> Landing:
+        """Write how to complete what a synchronous resolver left to be awaited."""
+        self._landing(part)
+        self._execute()
+        landing: Landing = self.names[f"w{part.number}"]
+        return landing
 
-    def _before(self, made: PlanObject) -> list[str]:
-        if made is self.plan.root:
-            return ["p = None"]
-        if not made.type.is_type_of:
-            return []
-        test = self.constant(made.type.is_type_of)
-        refuse = f"if k is not True: untyped(k, {made.type.name!r})"
-        if asks_each(made.type.is_type_of):
-            return [f"k = {test}(o, i)", refuse]
-        known = self.constant(set())
-        ask = [f"k = {test}(o, None)", refuse, f"{known}.add(type(o))"]
-        return [f"if type(o) not in {known}:", *_deeper(ask)]
+    def _execute(self) -> str:
+        source = "\n".join(self.body) + "\n"
+        self.body.clear()
+        code = compile(source, "<compiled GraphQL>", "exec")
+        exec(code, self.names)  # noqa: S102  # written here, out of a validated document; see the module
+        for level, part in self._async:
+            call, land = (self.names[f"{letter}{part.number}"] for letter in "rw")
+            level.fields.append(AsyncField(land=land, call=call, is_batch=_is_batch(part)))
+        self._async.clear()
+        return source
 
-    # Fields
+    def object_lines(self, made: PlanObject, x: str, inside: Function) -> list[str]:
+        """See `ValueWriter`."""
+        d = f"d{made.number}"
+        p = f"p{made.number}"
+        pairs, lines = [], []
+        may_wait = False
+        for part in made.fields:
+            value = f"x{part.number}"
+            if part.call is None:
+                value = repr(made.type.name)
+            elif part.call.is_async:
+                self._await(made, part, inside)
+                value = "None"
+            elif part.call.kind is FieldClass.ATTRIBUTE:
+                lines.append(f"{value} = {_attribute(part, x)}")
+                lines += self.completion(part, value, p, inside)
+            else:
+                may_wait = True
+                lines += self._called_in_line(made, part, x, inside)
+            pairs.append(f"{part.key!r}: {value}")
+        display = "{" + ", ".join(pairs) + "}"
+        if may_wait:
+            # A field that turns out to be awaited needs the answer before it is complete.
+            lines = [f"{d} = None", *lines, f"e = {display}"]
+            lines += [f"if {d} is None: {d} = e", f"else: {d}.update(e)"]
+        else:
+            lines.append(f"{d} = {display}")
+        if made.number in inside.levels:
+            place = p if made.needs_place else "None"
+            number = made.number
+            lines.append(f"D{number}.append({d}); O{number}.append({x}); P{number}.append({place})")
+        return lines
 
-    def _field(
-        self, made: PlanObject, part: PlanField, lines: list[str], places: dict[str, list[str]]
-    ) -> str:
-        """Write one field of an object; the expression of its value.
+    # Fields with resolvers
 
-        What adds a parent to an asynchronous field's group is put into `places`, by place.
-        """
-        if part.call is None:
-            return repr(made.type.name)
-        number = part.number
-        place = "p" if part.needs_place else "None"
-        if _may_wait(part):
-            self._group(part)
-        if _is_async(part):
-            places.setdefault(place, []).append(f"g{number}")
-            return "None"
-        variable = f"x{number}"
-        if part.call.kind is FieldClass.ATTRIBUTE:
-            lines.append(f"{variable} = {_attribute(part)}")
-            lines.extend(self.completion(part, variable))
-            return variable
-        lines.extend(self._info_for_call(part))
-        lines.append(f"{variable} = {self._call(part)}")
-        wait = [
-            "if d is None: d = {}",
-            f"h{number}((d, {variable}, {place}))",
-            f"{variable} = None",
+    def _called_in_line(
+        self, made: PlanObject, part: PlanField, x: str, inside: Function
+    ) -> list[str]:
+        """Statements that call a synchronous resolver and complete its value, or put it off."""
+        d, p, value = f"d{made.number}", f"p{made.number}", f"x{part.number}"
+        self.names.setdefault(f"F{part.number}", AwaitedField(_Late(self, part)))
+        wants_info = part.call is not None and part.call.wants_info
+        lines = [self.info_line(part, p)] if wants_info else []
+        lines.append(f"{value} = {self._call(part, x)}")
+        place = p if part.needs_place else "None"
+        put_off = [
+            f"if {d} is None: {d} = {{}}",
+            f"R.late.append((F{part.number}, {d}, {value}, {place}))",
+            f"{value} = None",
         ]
-        done = self.completion(part, variable, has_info=part.call.wants_info)
-        unless = [f"if T[type({variable})] == 2:", *_deeper(wait), "else:", *_deeper(done)]
-        if _is_exact_leaf(part):
-            # The first line asks whether the value is complete already, which is cheaper.
-            unless = [f"if T[type({variable})] == 2:", *_deeper(wait), "else:", *done[1:]]
-            unless = [done[0], *_deeper(unless)]
-        lines.extend(unless)
-        return variable
+        unless = [f"if T[type({value})] == 2:", *deeper(put_off), "else:"]
+        quick, slow = self._quick_leaf(part, value, inside)
+        if quick:
+            # What is usual is asked first, which is cheaper.
+            return [*lines, *quick, *deeper([*unless, *deeper(slow)])]
+        done = self.completion(part, value, p, inside, has_info=wants_info)
+        return [*lines, *unless, *deeper(done)]
 
-    def _info_for_call(self, part: PlanField) -> list[str]:
-        wanted = part.call is not None and part.call.wants_info
-        return [self.info_line(part)] if wanted else []
+    def _quick_leaf(
+        self, part: PlanField, value: str, inside: Function
+    ) -> tuple[list[str], list[str]]:
+        assert part.definition is not None  # noqa: S101  # the caller knows its class
+        type_: Any = part.definition.type
+        nullable = not isinstance(type_, GraphQLNonNull)
+        leaf = type_ if nullable else type_.of_type
+        if not is_leaf_type(leaf):
+            return [], []
+        return self.leaf(leaf, value, inside, nullable=nullable)
 
-    def _call(self, part: PlanField) -> str:
-        """The expression that calls a field's resolver on `o`."""
+    def _call(self, part: PlanField, x: str) -> str:
+        """The expression that calls a field's resolver on a parent."""
         call = part.call
         assert call is not None  # noqa: S101  # the caller knows its class
         arguments: list[str] = []
         if call.kind is FieldClass.WRAPPED:
-            arguments = ["o", f"i{part.number}"]
+            arguments = [x, f"i{part.number}"]
         else:
             if call.wants_self:
-                arguments.append("o")
-            arguments.extend(f"{name}=o" for name in call.parents_as)
+                arguments.append(x)
+            arguments.extend(f"{name}={x}" for name in call.parents_as)
             if call.info_as is not None:
                 arguments.append(f"{call.info_as}={self._strawberry_info(part)}")
         arguments.extend(self._keywords(part))
@@ -209,75 +218,73 @@ class _Writer(ValueWriter):
         """The arguments as `**…`; computes once per execution what calls may share."""
         if part.arguments is None:
             return []
-        name = f"a{part.number}"
+        if part.arguments.is_constant:
+            return [f"**{self.constant(part.arguments.keywords(part.arguments.values({})))}"]
         compiled = self.constant(part.arguments)
-        values = f"{compiled}.values(R.variables)"
+        value = f"{compiled}.values(R.variables)"
         shared = part.arguments.is_shared
-        line = f"{name} = {compiled}.keywords({values})" if shared else f"{name} = {values}"
-        if line not in self.head:
-            self.head.append(line)
-        return [f"**{name}" if shared else f"**{compiled}.keywords({name})"]
+        if shared:
+            value = f"{compiled}.keywords({value})"
+        if value not in self._arguments:
+            self._arguments.append(value)
+        found = f"R.arguments[{self._arguments.index(value)}]"
+        return [f"**{found}" if shared else f"**{compiled}.keywords({found})"]
 
     # Fields that may have to be awaited
 
-    def _group(self, part: PlanField) -> None:
-        """Define how to call and complete a field that may have to be awaited."""
-        number = part.number
-        call = part.call
-        assert call is not None  # noqa: S101  # the caller knows its class
-        self.head.append(f"w{number} = []; g{number} = w{number}.append")
-        self.head.append(f"v{number} = []; h{number} = v{number}.append")
-        is_batch = call.batch is not None and call.kind is FieldClass.ASYNC
-        if call.is_async:
-            self._caller(part, is_batch=is_batch)
-        self._completer(part)
-        caller = f"r{number}" if call.is_async else "None"
-        self.groups.append(
-            f"Group({part.key!r}, {caller}, c{number}, w{number}, v{number}, is_batch={is_batch})"
-        )
+    def _await(self, made: PlanObject, part: PlanField, inside: Function) -> None:
+        """Note an asynchronous field of an object."""
+        number = made.number
+        if number not in inside.levels:
+            inside.levels.append(number)
+        if part.number not in self._defined:
+            self._defined.add(part.number)
+            self._async.append((self.names.setdefault(f"L{number}", Level([])), part))
+            self._caller(part)
+            self._landing(part)
 
-    def _caller(self, part: PlanField, *, is_batch: bool) -> None:
+    def _caller(self, part: PlanField) -> None:
+        """Define how to call a field, or all fields of a level at once."""
         call = part.call
         assert call is not None  # noqa: S101  # the caller knows its class
         if call.kind is FieldClass.ATTRIBUTE:
-            lines, value = [], _attribute(part)
-        elif is_batch:
-            lines, value = [self.info_line(part)], self._batch_call(part)
+            lines, value = [], _attribute(part, "o")
         else:
-            lines, value = self._info_for_call(part), self._call(part)
-        self.define(f"r{part.number}(o, p)", [*lines, f"return {value}"])
+            lines = [self.info_line(part, "p")] if call.wants_info else []
+            value = self._batch_call(part) if _is_batch(part) else self._call(part, "o")
+        self.define(f"r{part.number}(R, o, p)", [*lines, f"return {value}"])
 
-    def _completer(self, part: PlanField) -> None:
-        self.define(f"c{part.number}(x, p)", [*self.completion(part, "x"), "return x"])
-
-    def _root(self, part: PlanField) -> str:
-        """Define a root field that is run on its own; its expression."""
-        if part.call is None:
-            return self.constant(part)
-        self._caller(part, is_batch=False)
-        self._completer(part)
-        return f"RootField({self.constant(part)}, r{part.number}, c{part.number})"
-
-
-def _is_async(part: PlanField) -> bool:
-    return part.call is not None and part.call.is_async
+    def _landing(self, part: PlanField) -> None:
+        """Define how to complete the values of a field that were awaited."""
+        inside = Function()
+        body = [*self.completion(part, "x", "p", inside), f"d[{part.key!r}] = x"]
+        needs_place = part.completes_with_info or has_places(part)
+        begin = "for d, p, x in zip(D, P, X):" if needs_place else "for d, x in zip(D, X):"
+        loop = [begin, *deeper(body)]
+        self.define(f"w{part.number}(R, D, P, X)", inside.around(loop))
 
 
-def _may_wait(part: PlanField) -> bool:
-    return part.call is not None and part.call.kind is not FieldClass.ATTRIBUTE
+class _Late:
+    """A landing that is written when it is needed first: few synchronous resolvers leave any."""
+
+    __slots__ = ("_landing", "_part", "_writer")
+
+    def __init__(self, writer: _Writer, part: PlanField) -> None:
+        self._writer = writer
+        self._part = part
+        self._landing: Landing | None = None
+
+    def __call__(self, run: Run, answers: Any, places: Any, values: Any) -> None:
+        if self._landing is None:
+            self._landing = self._writer.late(self._part)
+        self._landing(run, answers, places, values)
 
 
-def _attribute(part: PlanField) -> str:
+def _is_batch(part: PlanField) -> bool:
+    call = part.call
+    return call is not None and call.batch is not None and call.kind is FieldClass.ASYNC
+
+
+def _attribute(part: PlanField, x: str) -> str:
     name = (part.call.attribute if part.call else None) or ""
-    return f"getattr(o, {name!r})" if iskeyword(name) else f"o.{name}"
-
-
-def _is_exact_leaf(part: PlanField) -> bool:
-    assert part.definition is not None  # noqa: S101  # the caller knows its class
-    type_ = part.definition.type
-    leaf = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
-    return is_leaf_type(leaf) and exact_test(leaf) is not None
-
-
-def _deeper(lines: list[str]) -> list[str]:
-    return ["    " + line for line in lines]
+    return f"getattr({x}, {name!r})" if iskeyword(name) else f"{x}.{name}"

@@ -1,10 +1,12 @@
 """Python source that completes values: leaves, lists, objects and abstract types."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from graphql import GraphQLList, GraphQLNonNull, get_named_type, is_leaf_type
+from graphql import GraphQLList, GraphQLNonNull, GraphQLObjectType, get_named_type, is_leaf_type
 from graphql.execution import default_type_resolver
 from strawberry.schema.types.base_scalars import (
     DateDefinition,
@@ -15,16 +17,20 @@ from strawberry.schema.types.base_scalars import (
 from compiler.plan import PlanField, PlanObject
 from compiler.values import (
     KINDS,
+    Known,
+    an_object,
+    an_object_or_null,
     asks_each,
     enum_table,
     exact_test,
     leaf_serializer,
     listed,
     listed_or_null,
-    not_plain,
-    not_plain_or_null,
     untyped,
 )
+
+MAX_INLINE = 5
+"""How deep objects are written into one function: Python nests only so many loops."""
 
 # The serializers of these never answer null, so their common case is written out.
 _DIRECT = {
@@ -33,37 +39,56 @@ _DIRECT = {
 }
 
 
+@dataclass(slots=True)
+class Function:
+    """A function while it is being written.
+
+    Attributes:
+        levels: numbers of the objects in it that have awaited fields.
+        uses_zone: whether it has moments.
+        depth: how many objects around the present place are written into it.
+    """
+
+    levels: list[int] = field(default_factory=list)
+    uses_zone: bool = False
+    depth: int = 0
+
+    def around(self, body: Sequence[str]) -> list[str]:
+        """The body with what the function needs before and after it."""
+        lists = [f"D{number} = []; O{number} = []; P{number} = []" for number in self.levels]
+        told = [
+            f"if D{number}: R.begun.append((L{number}, D{number}, O{number}, P{number}))"
+            for number in self.levels
+        ]
+        return [*(["Z = R.spelled_zone"] if self.uses_zone else []), *lists, *body, *told]
+
+
 class ValueWriter(ABC):
     """Collects functions in `body` and what they refer to in `names`.
 
-    Names in the source: see `compiler.codegen`; `q` is the place of a value itself, `i` the info
-    of its field.
+    Names in the source: see `compiler.codegen`. A value in the variable `x` has its items in
+    `x_`, its list in `lx`, its place in `qx`, and the index of an item in `jx`.
     """
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
             "T": KINDS,
-            "INF": float("inf"),
             "listed": listed,
             "listed_or_null": listed_or_null,
-            "not_plain": not_plain,
-            "not_plain_or_null": not_plain_or_null,
+            "an_object": an_object,
+            "an_object_or_null": an_object_or_null,
             "untyped": untyped,
         }
         self.body: list[str] = []
         self._constants: dict[int, str] = {}
-        self._tables: dict[str, dict[Any, str] | None] = {}
+        self._tables: dict[tuple[str, bool], dict[Any, str | None] | None] = {}
+        self._known: dict[str, Known] = {}
         self._objects: dict[int, str] = {}
         self._abstracts: dict[int, str] = {}
-        self._lists: dict[tuple[int, int], str] = {}
 
     @abstractmethod
-    def object_function(self, made: PlanObject, *, uniform: bool) -> str:
-        """Define the function of an object; its name.
-
-        It takes the object, then its place (where anything below needs it) and the info of its
-        field (where the type is checked with one); all three where `uniform`.
-        """
+    def object_lines(self, made: PlanObject, x: str, inside: Function) -> list[str]:
+        """Statements that put the answer for an object in a variable into `d…` of its number."""
 
     def constant(self, value: Any) -> str:
         """The name of a value in the source."""
@@ -73,68 +98,100 @@ class ValueWriter(ABC):
             self.names[name] = value
         return name
 
-    def define(self, signature: str, lines: list[str]) -> None:
-        """Begin a function."""
-        self.body.append(f"def {signature}:")
-        self.indent(lines)
+    def define(self, signature: str, lines: Sequence[str]) -> None:
+        """Write a function."""
+        self.body += [f"def {signature}:", *deeper(lines)]
 
-    def indent(self, lines: list[str]) -> None:
-        """Go on with the function that was begun last."""
-        self.body.extend("    " + line for line in lines)
-
-    def info_line(self, part: PlanField) -> str:
+    def info_line(self, part: PlanField, p: str) -> str:
         """The statement that makes a field's raw info, out of its parent's place."""
-        return f"i{part.number} = RAW(R, {self.constant(part.facts)}, p)"
+        return f"i{part.number} = RAW(R, {self.constant(part.facts)}, {p})"
 
-    def completion(self, part: PlanField, x: str, *, has_info: bool = False) -> list[str]:
-        """Statements that complete the value in a variable.
+    def completion(
+        self, part: PlanField, x: str, p: str, inside: Function, *, has_info: bool = False
+    ) -> list[str]:
+        """Statements that complete the value of a field in a variable.
 
-        For leaves with an exact test the first statement is that test, the rest its block.
+        Args:
+            part: the field.
+            x: the variable.
+            p: the variable with the place of its parent.
+            inside: the function.
+            has_info: whether the field's info is there already.
         """
         assert part.definition is not None  # noqa: S101  # __typename is not completed
         assert part.facts is not None  # noqa: S101  # __typename is not completed
-        type_: Any = part.definition.type
+        lines = [self.info_line(part, p)] if part.completes_with_info and not has_info else []
+        place = f"({p}, {self.constant(part.facts.step)})" if has_places(part) else "None"
+        return [*lines, *self._lines(part, part.definition.type, x, place, inside)]
+
+    def _lines(
+        self, part: PlanField, type_: Any, x: str, place: str, inside: Function
+    ) -> list[str]:
+        """Statements that complete `x` as a type."""
         nullable = not isinstance(type_, GraphQLNonNull)
         inner = type_ if nullable else type_.of_type
         if is_leaf_type(inner):
-            return self._leaf_lines(inner, x, nullable=nullable)
-        lines = [self.info_line(part)] if part.completes_with_info and not has_info else []
-        place = f"(p, {self.constant(part.facts.step)})" if _places(part) else "None"
-        return [*lines, f"{x} = {self._expression(part, type_, x, place, f'i{part.number}')}"]
+            quick, slow = self.leaf(inner, x, inside, nullable=nullable)
+            return [*quick, *deeper(slow)] if quick else slow
+        if isinstance(inner, GraphQLList):
+            unless, otherwise = f"type({x}) is not list", "listed"
+            lines = self._list_lines(part, inner.of_type, x, place, inside)
+        elif part.is_abstract:
+            unless, otherwise = f"T[type({x})]", "an_object"
+            lines = [f"{x} = {self._abstract_function(part)}(R, {x}, {place}, i{part.number})"]
+        else:
+            (made,) = part.objects.values()
+            asks = asks_each(made.type.is_type_of)
+            unless, otherwise = f"T[type({x})]", "an_object"
+            if not asks:
+                known = self.constant(self._known_of(made.type))
+                unless, otherwise = f"type({x}) not in {known}", f"{known}.judge"
+            if asks or inside.depth >= MAX_INLINE:
+                info = f"i{part.number}" if asks else "None"
+                lines = [f"{x} = {self._object_function(made)}(R, {x}, {place}, {info})"]
+            else:
+                lines = self._inline(made, x, place, inside)
+        if not nullable:
+            return [f"if {unless}: {x} = {otherwise}({x})", *lines]
+        check = f"if {x} is not None and {unless}: {x} = {otherwise}_or_null({x})"
+        return [check, f"if {x} is not None:", *deeper(lines)]
 
     # Leaves
 
-    def _leaf_lines(self, leaf: Any, x: str, *, nullable: bool) -> list[str]:
-        test = exact_test(leaf)
-        if test is None:
-            return [f"{x} = {self._leaf_expression(leaf, x, nullable=nullable)}"]
-        or_null = f" and {x} is not None" if nullable else ""
-        serialize = self._serializer(leaf, nullable=nullable)
-        return [f"if not ({test.format(x=x)}){or_null}:", f"    {x} = {serialize}({x})"]
+    def leaf(
+        self, leaf: Any, x: str, inside: Function, *, nullable: bool
+    ) -> tuple[list[str], list[str]]:
+        """Statements that complete a leaf: what finds the usual values, then the block for others.
 
-    def _leaf_expression(self, leaf: Any, x: str, *, nullable: bool) -> str:
-        serialized = f"{self._serializer(leaf, nullable=nullable)}({x})"
+        The first are empty where nothing is usual.
+        """
+        serialize = f"{x} = {self._serializer(leaf, nullable=nullable)}({x})"
+        unless_null = f"{x} is not None and " if nullable else ""
         test = exact_test(leaf)
         if test is not None:
-            or_null = f" or {x} is None" if nullable else ""
-            return f"{x} if {test.format(x=x)}{or_null} else {serialized}"
-        table = self._table(leaf)
+            return [f"if {unless_null}not ({test.format(x=x)}):"], [serialize]
+        table = self._table(leaf, nullable=nullable)
         if table is not None:
-            found = f"{self.constant(table)}.get({x}) or {serialized}"
-            return f"None if {x} is None else {found}" if nullable else found
+            found = f"{x} = {self.constant(table)}[{x}]"
+            return ["try:", f"    {found}", "except KeyError:"], [serialize]
         coerce, origin = _DIRECT.get(leaf.name, (None, None))
-        if coerce is not None and leaf.coerce_output_value is coerce:
-            test = f"type({x}) is {self.constant(origin)}"
-            text = f"{x}.isoformat()"
-            if origin is datetime:
-                text = f"({x} if {x}.tzinfo is Z else {text})"
-            return f"{text} if {test} else {serialized}"
-        return serialized
+        if coerce is None or leaf.coerce_output_value is not coerce:
+            return [], [serialize]
+        is_moment = origin is datetime
+        inside.uses_zone |= is_moment
+        spell = f"{x} = {x}.isoformat()"
+        return [
+            f"if type({x}) is {self.constant(origin)}:",
+            f"    if {x}.tzinfo is not Z: {spell}" if is_moment else f"    {spell}",
+            f"elif {x} is not None:" if nullable else "else:",
+        ], [serialize]
 
-    def _table(self, leaf: Any) -> dict[Any, str] | None:
-        if leaf.name not in self._tables:
-            self._tables[leaf.name] = enum_table(leaf)
-        return self._tables[leaf.name]
+    def _table(self, leaf: Any, *, nullable: bool) -> dict[Any, str | None] | None:
+        key = (leaf.name, nullable)
+        if key not in self._tables:
+            table = enum_table(leaf)
+            self._tables[key] = {**table, None: None} if table and nullable else table
+        return self._tables[key]
 
     def _serializer(self, leaf: Any, *, nullable: bool) -> str:
         name = f"s{int(nullable)}_{leaf.name}"
@@ -144,51 +201,50 @@ class ValueWriter(ABC):
 
     # Lists and objects
 
-    def _expression(self, part: PlanField, type_: Any, x: str, place: str, info: str) -> str:
-        """An expression that completes `x` as a type."""
-        nullable = not isinstance(type_, GraphQLNonNull)
-        inner = type_ if nullable else type_.of_type
-        if isinstance(inner, GraphQLList):
-            name = self._list_function(part, inner, nullable=nullable)
-            return f"{name}({x}, {place}, {info if part.completes_with_info else 'None'})"
-        if is_leaf_type(inner):
-            return self._leaf_expression(inner, x, nullable=nullable)
-        function, arguments = self._object_call(part, place, info)
-        otherwise = "not_plain_or_null" if nullable else "not_plain"
-        rest = "".join(f", {argument}" for argument in arguments)
-        return f"{function}({x}{rest}) if not T[type({x})] else {otherwise}({x}, {function}{rest})"
+    def _list_lines(
+        self, part: PlanField, type_: Any, x: str, place: str, inside: Function
+    ) -> list[str]:
+        item = f"{x}_"
+        begin, item_place = [f"for {item} in {x}:"], "None"
+        if has_places(part):
+            begin = [f"q{x} = {place}", f"for j{x}, {item} in enumerate({x}):"]
+            item_place = f"(q{x}, j{x})"
+        body = [*self._lines(part, type_, item, item_place, inside), f"l{x}.append({item})"]
+        return [f"l{x} = []", *begin, *deeper(body), f"{x} = l{x}"]
 
-    def _list_function(self, part: PlanField, type_: Any, *, nullable: bool) -> str:
-        depth = str(type_.of_type).count("[")
-        name = self._lists.get((part.number, depth))
-        if name is not None:
-            return name
-        name = self._lists[part.number, depth] = f"l{part.number}_{depth}"
-        has_places = _places(part)
-        item = self._expression(part, type_.of_type, "y", "(q, j)" if has_places else "None", "i")
-        items = "for j, y in enumerate(x)" if has_places else "for y in x"
-        lines = ["if type(x) is not list:", "    x = listed(x)"]
-        if nullable:
-            lines[1] = "    x = listed_or_null(x)"
-            lines.append("    if x is None: return None")
-        self.define(f"{name}(x, q, i)", [*lines, f"return [{item} {items}]"])
-        return name
+    def _inline(self, made: PlanObject, x: str, place: str, inside: Function) -> list[str]:
+        inside.depth += 1
+        lines = self.object_lines(made, x, inside)
+        inside.depth -= 1
+        placed = [f"p{made.number} = {place}"] if made.needs_place else []
+        return [*placed, *lines, f"{x} = d{made.number}"]
 
-    def _object_call(self, part: PlanField, place: str, info: str) -> tuple[str, list[str]]:
-        """The function that completes one object, and its arguments after the value."""
-        if part.is_abstract:
-            return self._abstract_function(part), [place, info]
-        (made,) = part.objects.values()
-        arguments = [place] if made.needs_place else []
-        if asks_each(made.type.is_type_of):
-            arguments.append(info)
-        return self._object_name(made, uniform=False), arguments
-
-    def _object_name(self, made: PlanObject, *, uniform: bool) -> str:
+    def _object_function(self, made: PlanObject) -> str:
+        """Define the function that completes an object that is none of the exceptional kinds."""
         name = self._objects.get(made.number)
         if name is None:
-            name = self._objects[made.number] = self.object_function(made, uniform=uniform)
+            name = self._objects[made.number] = f"f{made.number}"
+            inside = Function()
+            body = [*self._type_check(made), *self.object_lines(made, "o", inside)]
+            lines = [*inside.around(body), f"return d{made.number}"]
+            self.define(f"{name}(R, o, p{made.number}, i)", lines)
         return name
+
+    def _type_check(self, made: PlanObject) -> list[str]:
+        test = made.type.is_type_of
+        if not asks_each(test):
+            known = self.constant(self._known_of(made.type))
+            return [f"if type(o) not in {known}: {known}.judge(o)"]
+        return [
+            f"k = {self.constant(test)}(o, i)",
+            f"if k is not True: untyped(k, {made.type.name!r})",
+        ]
+
+    def _known_of(self, type_: GraphQLObjectType) -> Known:
+        known = self._known.get(type_.name)
+        if known is None:
+            known = self._known[type_.name] = Known(type_.name, type_.is_type_of)
+        return known
 
     def _abstract_function(self, part: PlanField) -> str:
         """Define the function that finds an object's type and completes it as that."""
@@ -200,19 +256,23 @@ class ValueWriter(ABC):
         abstract: Any = get_named_type(part.definition.type)
         resolve = self.constant(abstract.resolve_type or default_type_resolver)
         functions = ", ".join(
-            f"{made.type.name!r}: {self._object_name(made, uniform=True)}"
-            for made in part.objects.values()
+            f"{made.type.name!r}: {self._object_function(made)}" for made in part.objects.values()
         )
         lines = [
-            f"k = {resolve}(x, i, {self.constant(abstract)})",
+            f"k = {resolve}(o, i, {self.constant(abstract)})",
             f"f = {{{functions}}}.get(k) if type(k) is str else None",
             f"if f is None: untyped(k, {abstract.name!r})",
-            "return f(x, q, i)",
+            "return f(R, o, p, i)",
         ]
-        self.define(f"{name}(x, q, i)", lines)
+        self.define(f"{name}(R, o, p, i)", lines)
         return name
 
 
-def _places(part: PlanField) -> bool:
+def deeper(lines: Sequence[str]) -> list[str]:
+    """The lines as a block."""
+    return ["    " + line for line in lines]
+
+
+def has_places(part: PlanField) -> bool:
     """Whether the objects of a field have to know their place."""
     return any(made.needs_place for made in part.objects.values())

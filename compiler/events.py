@@ -7,11 +7,11 @@ from graphql import DocumentNode, ListValueNode, ObjectValueNode, OperationType,
 
 from compiler.codegen import RootField, generate
 from compiler.coercion import variables_coercer
-from compiler.execute import CompiledExecutor, Fallback, dispose
+from compiler.execute import CompiledExecutor, Fallback
 from compiler.info import Run
 from compiler.outcome import Outcome, Reason
 from compiler.plan import Plan, PlanField, Planner, Survey, survey
-from compiler.waves import drive
+from compiler.waves import dispose, drive
 
 
 class SelectionPlan:
@@ -25,7 +25,7 @@ class SelectionPlan:
     def __init__(self, executor: CompiledExecutor, plan: Plan) -> None:
         self.executor = executor
         self.plan = plan
-        self.bind, self.source = generate(executor.schema, plan, separate_roots=True)
+        self.code = generate(executor.schema, plan, separate_roots=True)
         below = [part for part in plan.fields if part is not plan.root.fields[0]]
         self.depends_on_viewer = any(map(_depends_on_viewer, below))
         self.variables = tuple(dict.fromkeys(name for part in below for name in _variables(part)))
@@ -40,7 +40,7 @@ class CompiledSelection:
     def __init__(self, plan: SelectionPlan, values: dict[str, Any]) -> None:
         self._plan = plan
         self._values = values
-        self.source = plan.source
+        self.source = plan.code.source
         self.depends_on_viewer = plan.depends_on_viewer
 
     async def render(
@@ -71,19 +71,20 @@ class CompiledSelection:
             operation_extensions=operation_extensions,
         )
         try:
-            bound = self._plan.bind(run)
+            self._plan.code.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong
             return Outcome(fallback=Reason.VARIABLES, detail=str(error))
-        (root,) = bound.roots
+        (root,) = self._plan.code.roots
         assert isinstance(root, RootField)  # noqa: S101  # `plan_selection` has looked
         try:
-            data = {root.field.key: root.complete(event, None)}
-            if bound.groups:
-                await drive(bound.groups)
+            data: dict[str, Any] = {}
+            root.complete(run, data, event)
+            if run.begun or run.late:
+                await drive(run)
         except executor.options.pass_through:
             raise
         except Exception as error:  # noqa: BLE001  # graphql-core meets it again, and reports it
-            dispose(bound)
+            dispose(run)
             return Outcome(fallback=Reason.BAILED, detail=f"{type(error).__name__}: {error}")
         return Outcome(data=data)
 

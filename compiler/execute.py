@@ -11,7 +11,7 @@ from strawberry import Schema
 from strawberry.extensions import SchemaExtension
 
 from compiler.cache import LeastRecentlyUsed, Standing
-from compiler.codegen import Bind, Bound, generate
+from compiler.codegen import Code, generate
 from compiler.coercion import variables_coercer
 from compiler.extensions import obstacle
 from compiler.guard import Guard, SimpleGuard
@@ -19,8 +19,9 @@ from compiler.info import Run
 from compiler.mutations import run_mutation
 from compiler.outcome import Outcome, Reason
 from compiler.plan import Plan, Planner, Survey, survey
-from compiler.values import Bail, close_quietly
-from compiler.waves import drive
+from compiler.shadow import Shadow
+from compiler.values import Bail
+from compiler.waves import dispose, drive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Options:
             `compiler.extensions`).
         hooks_run_elsewhere: Strawberry runs the hooks of operations (see `compiler.front`).
         observe: told of each execution: "answered", or the reason of a fallback.
+        shadow: has a share of the queries run on graphql-core as well, and compares.
     """
 
     compile_at_sighting: int = 2
@@ -58,6 +60,7 @@ class Options:
     compatible: frozenset[type[SchemaExtension]] = frozenset()
     hooks_run_elsewhere: bool = False
     observe: Callable[[str], None] | None = None
+    shadow: Shadow | None = None
 
 
 class _Known:
@@ -76,12 +79,11 @@ class _Known:
 class Compiled:
     """A plan with its code."""
 
-    __slots__ = ("bind", "coerce", "is_mutation", "plan", "source", "standing")
+    __slots__ = ("code", "coerce", "is_mutation", "plan", "standing")
 
-    def __init__(self, plan: Plan, bind: Bind, source: str, coerce: Any, bails: int) -> None:
+    def __init__(self, plan: Plan, code: Code, coerce: Any, bails: int) -> None:
         self.plan = plan
-        self.bind = bind
-        self.source = source
+        self.code = code
         self.coerce = coerce
         self.is_mutation = plan.operation.operation is OperationType.MUTATION
         self.standing = Standing(bails)
@@ -118,6 +120,7 @@ class CompiledExecutor:
             compatible=self.options.compatible,
             hooks_run_elsewhere=self.options.hooks_run_elsewhere,
         )
+        self._shadow = self.options.shadow
         self._planner = Planner(schema, max_fields=self.options.max_fields)
         self._known: LeastRecentlyUsed[tuple[str, str | None], _Known] = LeastRecentlyUsed(
             self.options.max_documents_kept
@@ -196,16 +199,19 @@ class CompiledExecutor:
                 operation_extensions=operation_extensions,
                 for_json=for_json,
             )
-            bound = compiled.bind(run)
+            compiled.code.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong
             return self._fall_back(Reason.VARIABLES, str(error))
         if compiled.is_mutation:
             outcome = await run_mutation(
-                self.schema, compiled.plan, bound, run, document, given, operation_name
+                self.schema, compiled.plan, compiled.code, run, document, given, operation_name
             )
             self._note(compiled, good=outcome.detail == "")
         else:
-            outcome = await self._query(compiled, bound, root_value)
+            outcome = await self._query(compiled, run)
+            if self._shadow is not None and outcome.is_answer:
+                data = outcome.data
+                await self._shadow.compare(self.schema, document, run, given, operation_name, data)
         if outcome.is_answer:
             self._count("answered")
         return outcome
@@ -308,21 +314,22 @@ class CompiledExecutor:
                 return _Refusal("a subscription")
             plan = self._planner.plan(found, flags)
             separate = plan.operation.operation is OperationType.MUTATION
-            bind, source = generate(self.schema, plan, separate_roots=separate)
+            code = generate(self.schema, plan, separate_roots=separate)
         except Exception as error:  # noqa: BLE001  # whatever stands against it, it stays with graphql-core
             return _Refusal(str(error) or type(error).__name__)
-        return Compiled(plan, bind, source, known.coerce, self.options.bails_before_rest)
+        return Compiled(plan, code, known.coerce, self.options.bails_before_rest)
 
-    async def _query(self, compiled: Compiled, bound: Bound, root_value: Any) -> Outcome:
-        assert bound.root is not None  # noqa: S101  # queries are compiled with one
+    async def _query(self, compiled: Compiled, run: Run) -> Outcome:
+        root = compiled.code.root
+        assert root is not None  # noqa: S101  # queries are compiled with one
         try:
-            data = bound.root(root_value)
-            if bound.groups:
-                await drive(bound.groups)
+            data = root(run, run.root_value)
+            if run.begun or run.late:
+                await drive(run)
         except self.options.pass_through:
             raise
         except Exception as error:  # noqa: BLE001  # the reference executor meets it again, and reports it
-            dispose(bound)
+            dispose(run)
             self._note(compiled, good=False)
             return self._fall_back(Reason.BAILED, f"{type(error).__name__}: {error}")
         self._note(compiled, good=True)
@@ -351,11 +358,3 @@ class Fallback(Exception):  # noqa: N818  # not an error: the reference executor
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
-
-
-def dispose(bound: Bound) -> None:
-    """Close what resolvers returned to be awaited and will not be."""
-    for group in bound.groups:
-        for _, awaitable, _ in group.waiting:
-            close_quietly(awaitable)
-        group.waiting.clear()

@@ -30,6 +30,11 @@ def leave_to_reference() -> Iterator[None]:
         _LEFT.reset(token)
 
 
+def is_left_to_reference() -> bool:
+    """Whether this is inside of `leave_to_reference`."""
+    return _LEFT.get()
+
+
 def execute_function(
     executor: CompiledExecutor, reference: Callable[..., Any]
 ) -> Callable[..., Any]:

@@ -22,6 +22,8 @@ from compiler.selection import Selection
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from compiler.waves import AwaitedField, Level
+
 NO_ZONE = object()
 
 Token = tuple[Any, Any]
@@ -65,12 +67,22 @@ class FieldFacts:
 
 
 class Run:
-    """What is the same for every call during one execution."""
+    """One execution: what is the same for every call, and what is left to await.
+
+    Attributes:
+        arguments: those that compiled code has computed for all calls.
+        begun: parents whose awaited fields are to be called: their level, then in parallel lists
+            the answers so far, the parents, and their places.
+        late: what synchronous resolvers returned to be awaited: field, answer, awaitable, place.
+    """
 
     __slots__ = (
+        "arguments",
         "background",
+        "begun",
         "context",
         "fragments",
+        "late",
         "operation",
         "operation_extensions",
         "root_value",
@@ -101,6 +113,9 @@ class Run:
         # Moments of this zone stay as they are: what writes the JSON spells them alike, faster.
         self.spelled_zone: object = UTC if for_json else NO_ZONE
         self.background: set[Future[Any]] = set()
+        self.arguments: tuple[dict[str, Any], ...] = ()
+        self.begun: list[tuple[Level, list[Any], list[Any], list[Any]]] = []
+        self.late: list[tuple[AwaitedField, dict[str, Any], Any, Token | None]] = []
 
     def track(self, values: Sequence[Any]) -> None:
         """Settle abandoned awaitables in the background, as graphql-core does."""

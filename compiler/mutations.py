@@ -5,6 +5,7 @@ and with the right path; an error of a resolver is located and propagated by gra
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError
@@ -13,12 +14,12 @@ from graphql.pyutils import Path
 from strawberry import Schema
 from strawberry.execution import optimized_is_awaitable
 
-from compiler.codegen import Bound, RootField
+from compiler.codegen import Code, RootField
 from compiler.info import Run
 from compiler.outcome import Outcome
 from compiler.plan import Plan, PlanField
-from compiler.values import close_quietly
-from compiler.waves import drive
+from compiler.reference import reference_executor
+from compiler.waves import dispose, drive
 
 COMPLETED_BY_REFERENCE = "completed by graphql-core"
 
@@ -34,27 +35,14 @@ class _Reference:
         given: Mapping[str, Any],
         operation_name: str | None,
     ) -> None:
-        self._class: Any = schema.execution_context_class
-        self._request = (document, run, dict(given), operation_name)
+        self._make = partial(reference_executor, schema, document, run, given, operation_name)
         self._made: Executor[Any] | None = None
 
     @property
     def executor(self) -> Executor[Any]:
         """The executor."""
         if self._made is None:
-            document, run, given, operation_name = self._request
-            made = self._class.build(
-                run.schema,
-                document,
-                root_value=run.root_value,
-                context_value=run.context,
-                raw_variable_values=given,
-                operation_name=operation_name,
-                is_awaitable=optimized_is_awaitable,
-                operation_extensions=run.operation_extensions,
-            )
-            assert isinstance(made, Executor)  # noqa: S101  # the same variables were good before
-            self._made = made
+            self._made = self._make()
         return self._made
 
     @property
@@ -102,7 +90,7 @@ def _path(part: PlanField) -> Path:
 async def run_mutation(
     schema: Schema,
     plan: Plan,
-    bound: Bound,
+    code: Code,
     run: Run,
     document: DocumentNode,
     given: Mapping[str, Any],
@@ -117,42 +105,39 @@ async def run_mutation(
     data: dict[str, Any] = {}
     detail = ""
     try:
-        for root in bound.roots:
+        for root in code.roots:
             if isinstance(root, PlanField):
                 data[root.key] = plan.root.type.name
                 continue
             try:
-                value = root.call(run.root_value, None)
+                value = root.call(run, run.root_value, None)
                 if optimized_is_awaitable(value):
                     value = await value
             except Exception as error:  # noqa: BLE001  # as graphql-core: whatever a resolver raises is an error
                 reference.handle(error, root.field)
                 data[root.field.key] = None
                 continue
-            answer = await _complete(root, value, bound)
+            answer = await _complete(root, value, run)
             if answer is None:
                 detail = COMPLETED_BY_REFERENCE
-                answer = [await reference.complete(root.field, value)]
-            data[root.field.key] = answer[0]
+                answer = {root.field.key: await reference.complete(root.field, value)}
+            data.update(answer)
     except GraphQLError as error:
         reference.executor.collected_errors.add(error, None)
         return Outcome(data=None, errors=reference.errors, detail=detail)
     return Outcome(data=data, errors=reference.errors, detail=detail)
 
 
-async def _complete(root: RootField, value: Any, bound: Bound) -> list[Any] | None:
-    """The completed value, in a list; None where graphql-core has to complete it."""
+async def _complete(root: RootField, value: Any, run: Run) -> dict[str, Any] | None:
+    """The completed value by its key; None where graphql-core has to complete it."""
     if hasattr(value, "__next__"):
         return None  # it could not be read a second time
+    answer: dict[str, Any] = {}
     try:
-        completed = root.complete(value, None)
-        if bound.groups:
-            await drive(bound.groups)
+        root.complete(run, answer, value)
+        if run.begun or run.late:
+            await drive(run)
     except Exception:  # noqa: BLE001  # graphql-core meets it again, and reports it
-        for group in bound.groups:
-            group.parents.clear()
-            for _, awaitable, _ in group.waiting:
-                close_quietly(awaitable)
-            group.waiting.clear()
+        dispose(run)
         return None
-    return [completed]
+    return answer

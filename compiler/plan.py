@@ -38,7 +38,15 @@ from strawberry import Schema
 from compiler.arguments import Arguments, compile_arguments
 from compiler.fields import FieldCall, FieldClass, classify
 from compiler.info import FieldFacts
-from compiler.selection import NOTHING, Selection, combine, merge, possible_types, python_name
+from compiler.selection import (
+    NOTHING,
+    Selection,
+    combine,
+    merge,
+    possible_types,
+    python_name,
+    shared,
+)
 from compiler.values import Bail, asks_each
 
 INTROSPECTION = frozenset({"__schema", "__type"})
@@ -322,5 +330,5 @@ class _PlanBuilder:
             parent_type=parent,
             return_type=made.definition.type,
             response_key=made.key,
-            selection=combine(parts, abstract=made.is_abstract),
+            selection=shared(combine(parts, abstract=made.is_abstract)),
         )

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from graphql import (
@@ -90,6 +91,12 @@ class Selection:
 NOTHING = Selection()
 
 
+@lru_cache(MAX_REMEMBERED)
+def shared(selection: Selection) -> Selection:
+    """The first of several equal ones: caches find it without looking into it."""
+    return selection
+
+
 def merge(selections: "list[Selection]") -> Selection:
     """One selection that asks for everything that any of them asks for."""
     if len(selections) == 1:
@@ -148,7 +155,7 @@ class _Remembered:
         key = (id(raw.operation), *map(id, nodes), flags, id(raw.schema))
         entry = self._entries.get(key)
         if entry is None:
-            selection = _compute(raw, nodes, VariableValues({}, values))
+            selection = shared(_compute(raw, nodes, VariableValues({}, values)))
             self._entries[key] = (nodes, (raw.operation, raw.schema), selection)
             if len(self._entries) > MAX_REMEMBERED:
                 self._entries.popitem(last=False)

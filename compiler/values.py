@@ -61,20 +61,55 @@ def _kind(cls: type) -> int:
 KINDS = Kinds()
 
 
-def not_plain(value: object, complete: Callable[..., Any], *rest: object) -> Any:
-    """Complete an object that is not PLAIN and must not be null.
+def an_object(value: Any) -> Any:
+    """An object that is not PLAIN and must not be null.
 
     Raises:
         Bail: it is null, an error or something to await.
     """
     if KINDS[type(value)] != DYNAMIC or optimized_is_awaitable(value):
         raise Bail(f"no object: {type(value).__name__}")
-    return complete(value, *rest)
+    return value
 
 
-def not_plain_or_null(value: object, complete: Callable[..., Any], *rest: object) -> Any:
+def an_object_or_null(value: Any) -> Any:
     """The same where null is allowed."""
-    return None if KINDS[type(value)] == NULL else not_plain(value, complete, *rest)
+    return None if KINDS[type(value)] == NULL else an_object(value)
+
+
+class Known(set[type]):
+    """Classes whose every instance is an object of a type, found out as they come.
+
+    Args:
+        type_name: of the type.
+        test: its `is_type_of` where that looks at classes alone.
+    """
+
+    def __init__(self, type_name: str, test: Callable[..., Any] | None) -> None:
+        super().__init__()
+        self.type_name = type_name
+        self.test = test
+
+    def judge(self, value: Any) -> Any:
+        """The value, of a class that is not known.
+
+        Raises:
+            Bail: it is null, an error, something to await or not of the type.
+        """
+        is_plain = KINDS[type(value)] == PLAIN
+        if not is_plain:
+            an_object(value)
+        if self.test is not None and (answer := self.test(value, None)) is not True:
+            untyped(answer, self.type_name)
+        if is_plain:
+            if len(self) >= MAX_KNOWN_CLASSES:
+                self.clear()
+            self.add(type(value))
+        return value
+
+    def judge_or_null(self, value: Any) -> Any:
+        """The same where null is allowed."""
+        return None if KINDS[type(value)] == NULL else self.judge(value)
 
 
 def listed(value: Any) -> list[Any] | tuple[Any, ...]:
@@ -123,7 +158,7 @@ def leaf_serializer(leaf: GraphQLLeafType, *, nullable: bool) -> Callable[[Any],
 
 
 def exact_test(leaf: GraphQLLeafType) -> str | None:
-    """A Python expression on ``{x}``, true when a value is complete as it is; None without one."""
+    """A Python expression on ``{x}``, true only where a value is complete as it is; or None."""
     return _EXACT_TESTS.get(leaf.name) if leaf in _BUILT_IN else None
 
 
@@ -131,13 +166,14 @@ _BUILT_IN = (GraphQLString, GraphQLID, GraphQLInt, GraphQLFloat, GraphQLBoolean)
 _EXACT_TESTS = {
     "String": "type({x}) is str",
     "ID": "type({x}) is str",
-    "Int": "type({x}) is int and -2147483648 <= {x} <= 2147483647",
-    "Float": "type({x}) is float and -INF < {x} < INF",
+    # Small ones only, and no chain: this is what Python compares fastest.
+    "Int": "type({x}) is int and -1073741823 <= {x} and {x} <= 1073741823",
+    "Float": "type({x}) is float and -1e999 < {x} and {x} < 1e999",
     "Boolean": "type({x}) is bool",
 }
 
 
-def enum_table(leaf: GraphQLLeafType) -> dict[Any, str] | None:
+def enum_table(leaf: GraphQLLeafType) -> dict[Any, str | None] | None:
     """Names by member and by raw text, for enums of texts; None where equality could mislead."""
     wrapped = getattr(leaf, "wrapped_cls", None)
     if not isinstance(leaf, GraphQLEnumType) or not isinstance(wrapped, type):
@@ -145,7 +181,7 @@ def enum_table(leaf: GraphQLLeafType) -> dict[Any, str] | None:
     members = list(wrapped) if issubclass(wrapped, Enum) else []
     if not members or not all(type(member.value) is str for member in members):
         return None
-    table: dict[Any, str] = {}
+    table: dict[Any, str | None] = {}
     for member in members:
         for value in (member, member.value):
             try:

@@ -13,109 +13,125 @@ one batch of a DataLoader are together here too.
 import asyncio
 import sys
 from asyncio import Future, Task
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextvars import copy_context
+from dataclasses import dataclass
+from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, coroutine
-from typing import Any, cast
+from typing import Any
 
-from compiler.info import Token
+from compiler.info import Run, Token
 from compiler.values import KINDS, PLAIN, Bail, close_quietly
 
-Parent = tuple[dict[str, Any], Any, Token | None]
-"""A parent's answer so far, the parent, and its place in the response."""
+Landing = Callable[[Run, list[Any], list[Any], list[Any]], None]
+"""`(run, answers, places, values)` completes values and puts them into the answers."""
 
 HAS_EAGER_TASKS = sys.version_info >= (3, 12)
 
 
-class Group:
-    """One asynchronous field of a plan during one execution.
+@dataclass(frozen=True, slots=True, eq=False)
+class AwaitedField:
+    """A field of a plan whose values are awaited.
 
-    Compiled code adds to `parents` who is to be called, and to `waiting` what a synchronous
-    resolver has returned to be awaited.
+    Attributes:
+        land: completes them.
+        is_batch: one call answers for all parents.
     """
 
-    __slots__ = ("call", "complete", "is_batch", "key", "parents", "waiting")
-
-    def __init__(
-        self,
-        key: str,
-        call: Callable[..., Any],
-        complete: Callable[[Any, Token | None], Any],
-        parents: list[Parent],
-        waiting: list[Parent],
-        *,
-        is_batch: bool = False,
-    ) -> None:
-        self.key = key
-        self.call = call
-        self.complete = complete
-        self.parents = parents
-        self.waiting = waiting
-        self.is_batch = is_batch
+    land: Landing
+    is_batch: bool = False
 
 
-async def drive(groups: Sequence[Group]) -> None:
-    """Call, await and complete until nothing is left.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AsyncField(AwaitedField):
+    """An asynchronous field of a plan.
+
+    Attributes:
+        call: `(run, parent, place)`, or with `is_batch` `(run, parents, place of the first)`.
+    """
+
+    call: Callable[[Run, Any, Token | None], Any]
+
+
+@dataclass(slots=True, eq=False)
+class Level:
+    """The asynchronous fields of an object of a plan: all are called on the same parents."""
+
+    fields: list[AsyncField]
+
+
+async def drive(run: Run) -> None:
+    """Call, await and complete until nothing is left of what compiled code has left to await.
 
     Raises:
         Exception: whatever a resolver or a completion raises first; everything started is
             cancelled and has ended by then.
     """
-    flights = _Flights(groups)
+    flights: _Flights | None = None
     try:
-        while (group := flights.only_one()) is not None:
-            await _run_alone(group)
-        flights.launch()
-        await flights.all_landed()
+        while run.begun or run.late:
+            called = _call(run)
+            if len(called) == 1 and len(called[0].values) == 1:
+                # The only work there is: awaited in this very task.
+                (flight,) = called
+                flight.values[0] = await flight.values[0]
+                flight.land(run)
+            else:
+                flights = _Flights(run)
+                flights.launch(called)
+                if flights.running:
+                    await flights.all_landed()
     finally:
         # Not only on errors: nothing may be left at work or unused.
-        await flights.stop()
-        for group in groups:
-            group.parents.clear()
-            for _, awaitable, _ in _take(group.waiting):
-                close_quietly(awaitable)
+        if flights is not None:
+            flights.is_over = True
+            if flights.tasks:
+                await flights.stop()
+        dispose(run)
 
 
-async def _run_alone(group: Group) -> None:
-    """The only work there is: awaited in this very task."""
-    results: Any
-    if group.waiting:
-        parents = _take(group.waiting)
-        results = [await parents[0][1]]
-    else:
-        parents = _take(group.parents)
-        result = await _called(group, parents)
-        results = result if group.is_batch else [result]
-    _land(group, parents, results)
+def dispose(run: Run) -> None:
+    """Close what resolvers returned to be awaited and will not be."""
+    run.begun.clear()
+    for _, _, awaitable, _ in run.late:
+        close_quietly(awaitable)
+    run.late.clear()
 
 
-def _called(group: Group, parents: list[Parent]) -> Awaitable[Any]:
-    if group.is_batch:
-        return cast("Awaitable[Any]", group.call([one for _, one, _ in parents], parents[0][2]))
-    _, one, place = parents[0]
-    return cast("Awaitable[Any]", group.call(one, place))
+class _Flight:
+    """Calls of one field that are started together and completed together."""
 
+    __slots__ = ("answers", "field", "is_starting", "places", "remaining", "values")
 
-def _take(items: list[Parent]) -> list[Parent]:
-    taken = items[:]
-    items.clear()
-    return taken
+    def __init__(
+        self, field: AwaitedField, answers: list[Any], places: list[Any], values: list[Any]
+    ) -> None:
+        self.field = field
+        self.answers = answers
+        self.places = places
+        self.values = values
+        """What the calls returned, then what came of it; of a batch, one for all."""
+        self.remaining = 0
+        self.is_starting = True
 
+    def land(self, run: Run) -> None:
+        """All calls have ended: complete their values.
 
-def _land(group: Group, parents: list[Parent], results: Any) -> None:
-    if len(results) != len(parents):
-        raise Bail(f"{len(results)} results for {len(parents)} parents")
-    key = group.key
-    complete = group.complete
-    for (answer, _, place), value in zip(parents, results, strict=True):
-        answer[key] = complete(value, place)
+        Raises:
+            Bail: a batch resolver has not answered for each parent.
+        """
+        field = self.field
+        values = self.values[0] if field.is_batch else self.values
+        if len(values) != len(self.answers):
+            raise Bail(f"{len(values)} results for {len(self.answers)} parents")
+        field.land(run, self.answers, self.places, values)
 
 
 class _Flights:
     """All calls of one execution that are under way."""
 
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self.groups = groups
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.loop = asyncio.get_running_loop()
         self.running = 0
         self.tasks: list[Task[None]] = []
@@ -123,34 +139,110 @@ class _Flights:
         self._error: BaseException | None = None
         self._end: Future[None] | None = None
 
-    def only_one(self) -> Group | None:
-        """The group with the only call there is to make; None where there are none or more."""
-        ready = [group for group in self.groups if group.parents or group.waiting]
-        if len(ready) == 1 and len(ready[0].parents) + len(ready[0].waiting) == 1:
-            return ready[0]
-        return None
-
-    def launch(self) -> None:
-        """Start everything that can start; complete what ends at once, which may add more."""
-        while ready := [group for group in self.groups if group.parents or group.waiting]:
-            for group in ready:
-                flight = _Flight(group, self)
-                self.running += 1
-                flight.start()
-                if flight.remaining == 0:
-                    self.running -= 1
-                    _land(group, flight.parents, flight.results)
+    def launch(self, called: list[_Flight]) -> None:
+        """Start all that was called; complete what ends at once, and go on below."""
+        run = self.run
+        while True:
+            try:
+                self._start(called)
+            except BaseException:
+                _abandon(called)
+                raise
+            for flight in called:
+                flight.is_starting = False
+                if flight.remaining:
+                    self.running += 1
+                else:
+                    flight.land(run)
+            if not run.begun and not run.late:
+                break
+            called = _call(run)
         if self.running == 0:
             self._finish()
 
-    def land(self, flight: "_Flight") -> None:
-        """All calls of a flight have ended: complete them and go on below."""
-        if self.is_over:
+    def _start(self, called: list[_Flight]) -> None:
+        """Start what was called: a coroutine to its first wait, anything else as it is."""
+        loop = self.loop
+        current = None if HAS_EAGER_TASKS else asyncio.current_task(loop)
+        if current is not None:
+            asyncio.tasks._leave_task(loop, current)  # noqa: SLF001  # see the module
+        try:
+            for flight in called:
+                values = flight.values
+                for index, value in enumerate(values):
+                    if type(value) is not CoroutineType:
+                        self._await(flight, index, value)
+                    elif HAS_EAGER_TASKS:
+                        self._begin_newer(flight, index, value)
+                    else:
+                        context = copy_context()
+                        try:
+                            first = context.run(value.send, None)
+                        except StopIteration as stop:
+                            values[index] = stop.value
+                        else:
+                            self._go_on(flight, index, value, first, context)
+        finally:
+            if current is not None:
+                asyncio.tasks._enter_task(loop, current)  # noqa: SLF001  # see the module
+
+    def _await(self, flight: _Flight, index: int, called: Any) -> None:
+        if KINDS[type(called)] == PLAIN:
+            return
+        flight.remaining += 1
+        if asyncio.isfuture(called):
+            called.add_done_callback(lambda future: self._take_future(flight, index, future))
+        else:
+            self.tasks.append(self.loop.create_task(self._finished(flight, index, called)))
+
+    def _begin_newer(self, flight: _Flight, index: int, called: Any) -> None:
+        flight.remaining += 1
+        task: Task[None] = Task(
+            self._finished(flight, index, called),
+            loop=self.loop,
+            eager_start=True,  # type: ignore[call-arg,unused-ignore]  # since Python 3.12
+        )
+        if not task.done():
+            self.tasks.append(task)
+
+    def _go_on(self, flight: _Flight, index: int, called: Any, first: Any, context: Any) -> None:
+        flight.remaining += 1
+        if asyncio.isfuture(first):
+            # As a task does: another coroutine may wait for the same future meanwhile.
+            first._asyncio_future_blocking = False  # noqa: SLF001  # the protocol of asyncio's tasks
+        rest = self._finished(flight, index, resumed(called, first))
+        self.tasks.append(self.loop.create_task(rest, context=context))
+
+    async def _finished(self, flight: _Flight, index: int, awaitable: Any) -> None:
+        """What each task does; it lands the flight itself, so that no turn of the loop is lost."""
+        try:
+            value = await awaitable
+        except Exception as error:  # noqa: BLE001  # it is raised where the execution waits
+            self.fail(error)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        else:
+            self.settle(flight, index, value)
+
+    def _take_future(self, flight: _Flight, index: int, future: "Future[Any]") -> None:
+        if future.cancelled():
+            self.fail(asyncio.CancelledError())
+        elif (error := future.exception()) is not None:
+            self.fail(error)
+        else:
+            self.settle(flight, index, future.result())
+
+    def settle(self, flight: _Flight, index: int, value: Any) -> None:
+        """Take the result of one call; the last one lands the flight, and starts what is below."""
+        flight.values[index] = value
+        flight.remaining -= 1
+        if flight.remaining or flight.is_starting or self.is_over:
             return
         self.running -= 1
         try:
-            _land(flight.group, flight.parents, flight.results)
-            self.launch()
+            flight.land(self.run)
+            self.launch(_call(self.run))
         except Exception as error:  # noqa: BLE001  # it is raised where the execution waits
             self.fail(error)
 
@@ -179,7 +271,6 @@ class _Flights:
 
     async def stop(self) -> None:
         """Cancel what is still at work and wait for its end."""
-        self.is_over = True
         if any(not task.done() for task in self.tasks):
             # A task that is cancelled before its first turn would not tell its coroutine.
             await asyncio.sleep(0)
@@ -190,111 +281,62 @@ class _Flights:
             await asyncio.wait(tasks)
 
 
-class _Flight:
-    """Calls of one field that are started together and completed together."""
+def _call(run: Run) -> list[_Flight]:
+    """Call all that can be called now.
 
-    __slots__ = ("flights", "group", "is_starting", "parents", "remaining", "results")
+    Raises:
+        Exception: of a resolver; what others have returned is disposed of.
+    """
+    begun = run.begun
+    run.begun = []
+    if len(begun) > 1:
+        begun = _merged(begun)
+    flights: list[_Flight] = []
+    try:
+        for level, answers, parents, places in begun:
+            for field in level.fields:
+                values: list[Any] = []
+                flights.append(_Flight(field, answers, places, values))
+                if field.is_batch:
+                    values.append(field.call(run, parents, places[0]))
+                    continue
+                for parent, place in zip(parents, places, strict=True):
+                    values.append(field.call(run, parent, place))
+    except BaseException:
+        _abandon(flights)
+        raise
+    return [*flights, *_late(run)] if run.late else flights
 
-    def __init__(self, group: Group, flights: _Flights) -> None:
-        self.group = group
-        self.flights = flights
-        self.parents = _take(group.waiting)
-        self.remaining = 0
-        self.results: Any = []
-        self.is_starting = True
 
-    def start(self) -> None:
-        """Call all parents of the group and start what they return."""
-        group = self.group
-        called = _take(group.parents)
-        waiting = self.parents
-        self.parents = waiting + called
-        self.results = [None] * len(self.parents)
-        for index, (_, awaitable, _) in enumerate(waiting):
-            self._begin(index, awaitable)
-        if group.is_batch:
-            if called:
-                self._begin(0, _called(group, called))
-        else:
-            call = group.call
-            for index, (_, parent, place) in enumerate(called, len(waiting)):
-                self._begin(index, call(parent, place))
-        self.is_starting = False
+def _abandon(flights: Iterable[_Flight]) -> None:
+    """Dispose of coroutines that were made and not started."""
+    for flight in flights:
+        for value in flight.values:
+            if type(value) is CoroutineType and getcoroutinestate(value) == CORO_CREATED:
+                value.close()
 
-    def _begin(self, index: int, called: Any) -> None:
-        """Start what a resolver returned: a coroutine to its first wait, anything else as it is."""
-        self.remaining += 1
-        if type(called) is CoroutineType:
-            if HAS_EAGER_TASKS:
-                self._begin_newer(index, called)
-            else:
-                self._begin_coroutine(index, called)
-        elif asyncio.isfuture(called):
-            called.add_done_callback(lambda future: self._take_future(index, future))
-        elif KINDS[type(called)] == PLAIN:
-            self.settle(index, called)
-        else:
-            task = self.flights.loop.create_task(self._finish(index, called))
-            self.flights.tasks.append(task)
 
-    def _begin_newer(self, index: int, called: Any) -> None:
-        task: Task[None] = Task(
-            self._finish(index, called),
-            loop=self.flights.loop,
-            eager_start=True,  # type: ignore[call-arg,unused-ignore]  # since Python 3.12
-        )
-        if not task.done():
-            self.flights.tasks.append(task)
+def _merged(begun: list[Any]) -> list[Any]:
+    """Parents of one level that were completed apart, together."""
+    found: dict[int, Any] = {}
+    for chunk in begun:
+        known = found.setdefault(id(chunk[0]), chunk)
+        if known is not chunk:
+            for whole, more in zip(known[1:], chunk[1:], strict=True):
+                whole.extend(more)
+    return list(found.values())
 
-    def _begin_coroutine(self, index: int, called: Any) -> None:
-        loop = self.flights.loop
-        context = copy_context()
-        current = asyncio.current_task(loop)
-        if current is not None:
-            asyncio.tasks._leave_task(loop, current)  # noqa: SLF001  # see the module
-        try:
-            first = context.run(called.send, None)
-        except StopIteration as stop:
-            self.settle(index, stop.value)
-            return
-        finally:
-            if current is not None:
-                asyncio.tasks._enter_task(loop, current)  # noqa: SLF001  # see the module
-        if asyncio.isfuture(first):
-            # As a task does: another coroutine may wait for the same future meanwhile.
-            first._asyncio_future_blocking = False  # noqa: SLF001  # the protocol of asyncio's tasks
-        rest = self._finish(index, resumed(called, first))
-        self.flights.tasks.append(loop.create_task(rest, context=context))
 
-    async def _finish(self, index: int, awaitable: Any) -> None:
-        """What each task does; it lands the flight itself, so that no turn of the loop is lost."""
-        try:
-            value = await awaitable
-        except Exception as error:  # noqa: BLE001  # it is raised where the execution waits
-            self.flights.fail(error)
-        except BaseException as error:
-            self.flights.fail(error)
-            raise
-        else:
-            self.settle(index, value)
-
-    def _take_future(self, index: int, future: "Future[Any]") -> None:
-        if future.cancelled():
-            self.flights.fail(asyncio.CancelledError())
-        elif (error := future.exception()) is not None:
-            self.flights.fail(error)
-        else:
-            self.settle(index, future.result())
-
-    def settle(self, index: int, value: Any) -> None:
-        """Take the result of one call; the last one lands the flight."""
-        if self.group.is_batch:
-            self.results = value
-        else:
-            self.results[index] = value
-        self.remaining -= 1
-        if self.remaining == 0 and not self.is_starting:
-            self.flights.land(self)
+def _late(run: Run) -> Iterable[_Flight]:
+    """What synchronous resolvers have left to be awaited, by field."""
+    flights: dict[int, _Flight] = {}
+    for field, answer, awaitable, place in run.late:
+        flight = flights.setdefault(id(field), _Flight(field, [], [], []))
+        flight.answers.append(answer)
+        flight.places.append(place)
+        flight.values.append(awaitable)
+    run.late.clear()
+    return flights.values()
 
 
 @coroutine

@@ -9,10 +9,9 @@ import contextlib
 import json
 import random
 import sys
+import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,52 +24,18 @@ from strawberry.extensions import SchemaExtension
 
 from compiler import CompiledExecutor, Options, Outcome, SimpleGuard
 from compiler.plan import Plan
-from tests.compiler.fuzz_documents import FEATURES, Document, DocumentWriter
+from tests.compiler.board_fuzz import BoardFuzzer
+from tests.compiler.board_twins import open_twins
+from tests.compiler.fuzz_documents import Document, DocumentWriter
 from tests.compiler.fuzz_schema import build_schema
+from tests.compiler.fuzz_tally import Tally
 from tests.compiler.fuzz_world import Fault, World
 
 TEXTS = ["p0", "p1", "b0", "b1", "s0", "s1", "Title", "x"]
-MIN_SHARE_OF_FEATURE = 0.05
-MIN_SHARE_COMPILED = 0.95
 
 
 class MismatchError(AssertionError):
     """The two executors disagree."""
-
-
-@dataclass
-class Tally:
-    documents: int = 0
-    valid: int = 0
-    compiled: int = 0
-    with_errors: int = 0
-    faults: int = 0
-    faults_that_showed: int = 0
-    features: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    messages: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def share_compiled(self) -> float:
-        return self.compiled / max(self.valid, 1)
-
-    def share_of(self, feature: str) -> float:
-        return self.features[feature] / max(self.documents, 1)
-
-    def report(self) -> str:
-        shares = ", ".join(f"{name} {self.share_of(name):.0%}" for name in FEATURES)
-        return (
-            f"{self.documents} documents, {self.valid} valid, "
-            f"{self.share_compiled:.1%} of those answered compiled "
-            f"({self.with_errors} had errors to be reported by graphql-core); "
-            f"{self.faults} faults ordered, {self.faults_that_showed} showed; "
-            f"features: {shares}; left to graphql-core: {dict(self.reasons.most_common(8))}"
-        )
-
-    def check(self) -> None:
-        rare = [name for name in FEATURES if self.share_of(name) < MIN_SHARE_OF_FEATURE]
-        assert not rare, f"too rare: {rare}; {self.report()}"
-        assert self.share_compiled >= MIN_SHARE_COMPILED, self.report()
 
 
 class Remembering(SchemaExtension):
@@ -228,6 +193,11 @@ async def _hours(hours: float, seed: int) -> None:
         tally = await fuzzer.run(1_000)
         tally.check()
         print(f"seed {seed}: {tally.report()}", flush=True)  # noqa: T201  # a command line speaks
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_twins(Path(folder)) as twins:
+                tally = await BoardFuzzer(twins, seed).run(600)
+        tally.check()
+        print(f"board, seed {seed}: {tally.report()}", flush=True)  # noqa: T201  # as above
         seed += 1
 
 

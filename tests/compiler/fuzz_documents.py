@@ -39,6 +39,10 @@ FEATURES = (
 )
 
 
+ABSENT: Any = object()
+"""No value, which is not null."""
+
+
 @dataclass
 class Document:
     """A request: a text with the variables to send, and what stands in it."""
@@ -144,17 +148,15 @@ class DocumentWriter:
             self.features.add("custom scalar")
         if name == "nodes" and parent.endswith("Connection") and depth <= 4:
             self.features.add("nested connection")
-        alias = ""
-        if self.chance(0.2):
-            self.aliases += 1
+        alias = self.alias(parent, name)
+        if alias:
             self.features.add("alias")
-            alias = f"a{self.aliases}: "
-            arguments = self.arguments(definition)
+            arguments = self.arguments(parent, name, definition)
         else:
             # Without an alias, all selections of a field must agree on its arguments.
             key = (name, ",".join(sorted(definition.args)))
             if key not in self.written:
-                self.written[key] = self.arguments(definition)
+                self.written[key] = self.arguments(parent, name, definition)
             arguments = self.written[key]
         head = f"{alias}{name}{arguments}"
         if not is_composite:
@@ -164,6 +166,13 @@ class DocumentWriter:
             self.features.add("alias merge")
             lines.append(f"{head} {self.selection(named, depth - 1)}")
         return lines
+
+    def alias(self, _parent: str, _name: str) -> str:
+        """A new alias with its colon, for some fields; "" for the others."""
+        if not self.chance(0.2):
+            return ""
+        self.aliases += 1
+        return f"a{self.aliases}: "
 
     def inline(self, type_: Any, depth: int) -> str:
         self.features.add("inline fragment")
@@ -202,15 +211,16 @@ class DocumentWriter:
 
     # Arguments
 
-    def arguments(self, definition: GraphQLField) -> str:
+    def arguments(self, _parent: str, _name: str, definition: GraphQLField) -> str:
+        """What a field of a type is given, in parentheses; "" for nothing."""
         parts = []
-        for name, argument in definition.args.items():
+        for argument_name, argument in definition.args.items():
             required = isinstance(argument.type, GraphQLNonNull) and (
                 argument.default_value is None or argument.default is None
             )
             has_default = argument.default is not None
             if (required and not has_default) or self.chance(0.4):
-                parts.append(f"{name}: {self.argument(argument.type)}")
+                parts.append(f"{argument_name}: {self.argument(argument.type)}")
         return f"({', '.join(parts)})" if parts else ""
 
     def argument(self, type_: Any) -> str:
@@ -221,7 +231,8 @@ class DocumentWriter:
             return self.literal(type_)
         return self.variable(type_)
 
-    def variable(self, type_: Any) -> str:
+    def variable(self, type_: Any, given: Any = ABSENT) -> str:
+        """A new variable with this value, or with a random one or none."""
         name = f"v{len(self.definitions)}"
         named = get_named_type(type_)
         nullable = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
@@ -232,14 +243,16 @@ class DocumentWriter:
         if isinstance(named, GraphQLInputObjectType):
             self.features.add("input object variable")
         default = ""
-        if self.chance(0.25):
+        if given is ABSENT and self.chance(0.25):
             self.features.add("default of a variable")
             default = f" = {self.literal(nullable, constant=True, nulls=False)}"
             self.definitions.append(f"${name}: {nullable}{default}")
         else:
             self.definitions.append(f"${name}: {type_}")
         is_required = isinstance(type_, GraphQLNonNull) and not default
-        if is_required or self.chance(0.85):
+        if given is not ABSENT:
+            self.variables[name] = given
+        elif is_required or self.chance(0.85):
             needed = GraphQLNonNull(nullable) if isinstance(type_, GraphQLNonNull) else type_
             self.variables[name] = self.value(needed)
         return f"${name}"

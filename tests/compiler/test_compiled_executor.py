@@ -26,6 +26,7 @@ from compiler import (
 )
 from compiler.cache import LeastRecentlyUsed, Standing
 from compiler.extensions import honoured
+from compiler.values import MAX_KNOWN_CLASSES, Known
 from tests.compiler.fuzz_schema import build_schema
 from tests.compiler.fuzz_world import Fault, World
 
@@ -106,6 +107,29 @@ async def test_bounds_on_documents_and_plans() -> None:
     tree = parse(HELLO, no_location=True)
     outcome = await executor.execute(tree, context=World(1))
     assert outcome.fallback is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5, 6, 40])
+async def test_deep_documents_are_compiled(depth: int) -> None:
+    """Lists inside lists, and objects whose resolvers may be awaited, at any depth."""
+    schema = build_schema()
+    executor = CompiledExecutor(schema, options=EAGER)
+    inside = "author { books { nodes { id } } } grid shelf { id neighbours { id } }"
+    text = "again: selfAgain { " * depth + inside + " }" * depth
+    document = f'{{ titled {{ ... on Book {{ {text} }} }} book(id: "b0") {{ {text} }} }}'
+    outcome = await run(executor, document)
+    expected = await schema.execute(document, context_value=World(3))
+    assert outcome.is_answer, outcome
+    assert outcome.body() == Outcome(data=expected.data, errors=expected.errors).body()
+
+
+def test_classes_known_to_be_of_a_type_are_bounded() -> None:
+    known = Known("Any", None)
+    for _ in range(MAX_KNOWN_CLASSES + 2):
+        value = type("New", (), {})()
+        assert known.judge(value) is value
+        assert type(value) in known
+    assert len(known) <= MAX_KNOWN_CLASSES
 
 
 async def test_conditions_are_part_of_the_plan() -> None:
@@ -349,6 +373,31 @@ async def test_moments_are_written_as_they_would_be_spelled(moments: list[dateti
         outcome = await executor.run(compiled, tree, root_value=root, for_json=True)
         expected = await schema.execute(text, root_value=root)
         assert outcome.body() == Outcome(data=expected.data, errors=expected.errors).body()
+
+
+EDGES = [sign * (2**power + off) for sign in (1, -1) for power in (30, 31) for off in (-1, 0, 1)]
+
+
+@given(
+    whole=st.integers(-(2**33), 2**33) | st.sampled_from([*EDGES, True, 1.0, "7"]),
+    ratio=st.floats() | st.sampled_from([*EDGES, True, "0.5"]),
+)
+async def test_numbers_are_judged_as_by_graphql_core(whole: Any, ratio: Any) -> None:
+    @strawberry.type
+    class Query:
+        whole: int
+        wholes: list[int | None]
+        ratio: float | None
+
+    root = Query(whole=whole, wholes=[whole, None], ratio=ratio)
+    schema = strawberry.Schema(Query)
+    executor = CompiledExecutor(schema, options=EAGER)
+    for text in ("{ whole }", "{ wholes }", "{ ratio }"):
+        outcome = await executor.execute(text, root_value=root)
+        expected = await schema.execute(text, root_value=root)
+        assert outcome.is_answer == (expected.errors is None)
+        if outcome.is_answer:
+            assert outcome.body() == Outcome(data=expected.data).body()
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800"])

@@ -10,19 +10,7 @@ from compiler import Outcome, Reason
 from tests.compiler.fuzz import Fuzzer
 from tests.compiler.fuzz_documents import Document
 from tests.compiler.fuzz_world import Fault, World
-
-# graphql-core leaves coroutines behind when a field fails beside others that wait. Python reports
-# each wherever it happens to be collected, which may be where that cannot even be reported.
-GRAPHQL_CORE_LEAVES_COROUTINES = (
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-)
-
-
-def tolerant(test: Any) -> Any:
-    for mark in GRAPHQL_CORE_LEAVES_COROUTINES:
-        test = mark(test)
-    return test
+from tests.compiler.tolerant import tolerant
 
 
 @pytest.fixture(autouse=True)
