@@ -109,8 +109,14 @@ def record_class(name: str, columns: tuple[str, ...]) -> type[Record]:
 
 def record_of(model: type[SQLModel], columns: Sequence[str] | None = None) -> type[Record]:
     """The record class for all columns of a model, or for some of them."""
-    names = tuple(columns) if columns is not None else column_names(model)
-    return record_class(model.__name__, names)
+    if columns is None:
+        return _whole_record(model)
+    return record_class(model.__name__, tuple(columns))
+
+
+@cache
+def _whole_record(model: type[SQLModel]) -> type[Record]:
+    return record_class(model.__name__, column_names(model))
 
 
 @cache

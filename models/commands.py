@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
+import orjson
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
@@ -22,6 +23,11 @@ DialectName = Literal["sqlite", "postgresql"]
 Values = Mapping[str, Any]
 KEPT = 512
 """How many commands that depend on a call's columns are kept."""
+WIDE = 20
+"""From so many columns on, SQLite hands a row over as one JSON array: its driver describes each
+column of each execution, which takes longer for a task than finding it."""
+PACKED_MAX = 100
+"""Arguments that a function of SQLite may have."""
 NEW = "new_"
 """Prefix of the parameters of an UPDATE: its columns' own names are SQLAlchemy's."""
 
@@ -72,6 +78,10 @@ class Command:
 
     def _compile(self, dialect: sa.Dialect) -> Ready:
         statement: Any = self.statement("sqlite")
+        returned = [column.type for column in getattr(statement, "exported_columns", ())]
+        packed: list[int] = []
+        if isinstance(statement, sa.Select) and len(returned) >= WIDE:
+            statement, packed = _packed(statement)
         compiled: Any = statement.compile(dialect=dialect, column_keys=self._columns)
         scope: dict[str, Any] = {}
         parts = []
@@ -88,25 +98,51 @@ class Command:
                 constant = bind.effective_value
                 scope[f"b{number}"] = constant if process is None else process(constant)
                 parts.append(f"b{number}")
-        bind_all = eval(f"lambda v: ({''.join(part + ', ' for part in parts)})", scope)  # noqa: S307  # names of ours
-        returned = [column.type for column in getattr(statement, "exported_columns", ())]
-        return Ready(str(compiled), bind_all, _rows(returned, dialect))
+        bind_all = eval(f"lambda v: {_tuple(parts)}", scope)  # noqa: S307  # names of ours
+        return Ready(str(compiled), bind_all, _rows(returned, dialect, packed))
 
 
-def _rows(types: Sequence[Any], dialect: sa.Dialect) -> Callable[[Sequence[Any]], Any]:
+def _packed(statement: sa.Select[Any]) -> tuple[sa.Select[Any], list[int]]:
+    """The statement with columns in one array, in front of the others; which they are.
+
+    Numbers that may have a fraction stay outside: SQLite writes fifteen digits of them.
+    """
+    columns = list(statement.selected_columns)
+    exact = [
+        number
+        for number, column in enumerate(columns)
+        if not isinstance(column.type, sa.Float | sa.JSON | sa.LargeBinary)
+    ]
+    packed = exact[:PACKED_MAX]
+    array = sa.func.json_array(*(columns[number] for number in packed))
+    others = [column for number, column in enumerate(columns) if number not in packed]
+    return statement.with_only_columns(array, *others, maintain_column_froms=True), packed
+
+
+def _rows(
+    types: Sequence[Any], dialect: sa.Dialect, packed: Sequence[int]
+) -> Callable[[Sequence[Any]], Any]:
+    """What makes Python's values of the driver's rows."""
     processors = [_result_processor(type_, dialect) for type_ in types]
-    if not any(processors):
+    if not any(processors) and not packed:
         return list
     scope = {f"p{number}": process for number, process in enumerate(processors)}
-    names = "".join(f"x{number}, " for number in range(len(types)))
-    values = "".join(
-        f"x{number}, "
-        if process is None
-        else f"None if x{number} is None else p{number}(x{number}), "
-        for number, process in enumerate(processors)
-    )
-    made = eval(f"lambda rows: [({values}) for ({names}) in rows]", scope)  # noqa: S307  # names of ours
+    scope["loads"] = orjson.loads
+    names = [f"x{number}" for number in range(len(types))]
+    given = ["array", *(name for number, name in enumerate(names) if number not in packed)]
+    loop = f"{_tuple(given if packed else names)} in rows"
+    if packed:
+        loop += f" for {_tuple([names[number] for number in packed])} in (loads(array),)"
+    values = [
+        name if process is None else f"None if {name} is None else p{number}({name})"
+        for number, (name, process) in enumerate(zip(names, processors, strict=True))
+    ]
+    made = eval(f"lambda rows: [{_tuple(values)} for {loop}]", scope)  # noqa: S307  # names of ours
     return cast("Callable[[Sequence[Any]], Any]", made)
+
+
+def _tuple(parts: Sequence[str]) -> str:
+    return f"({''.join(part + ', ' for part in parts)})"
 
 
 def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:

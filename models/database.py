@@ -5,7 +5,6 @@ read-then-write fails under contention whatever the busy timeout); waiting for i
 bounded. Readers have connections of their own that cannot write. PostgreSQL uses one pool.
 """
 
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,13 +16,12 @@ from typing import Any, Literal
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from models.base import load_json
-from models.sqlite_reading import NoConnectionError, SlowReadError, SqliteReadPool
-from models.sqlite_writing import SqliteWrite, SqliteWriter, WriterBusyError
+from models.errors import LostConnectionError, Translated, UnknownOutcomeError, translation
+from models.sqlite_reading import SqliteReadConnection, SqliteReadPool
+from models.sqlite_writing import SqliteWrite, SqliteWriter
 from models.transaction import AsyncWriting, Reader, Transaction, fetch_prepared_with, fetch_with
 from models.uninterrupted import opened, uninterrupted
 
@@ -33,27 +31,8 @@ PING_AFTER_SECONDS = 1.0
 """A PostgreSQL connection that was idle for longer is asked whether it lives."""
 CACHED_STATEMENTS = 512
 """Statements a SQLite connection keeps prepared."""
-CHECKPOINT_PAGES = 4_000
-"""Pages (of 4 KiB) in the WAL before they are copied into the file: pages that change again and
-again are copied once."""
 WAL_RESET_FIXED = (3, 51, 3)
 """SQLite before this version may corrupt a WAL database when several connections checkpoint."""
-
-
-class DatabaseBusyError(Exception):
-    """The database could not be had in the allowed time, or gave up on a conflict: try again."""
-
-
-class ConflictingWritersError(DatabaseBusyError):
-    """PostgreSQL gave up one of two transactions that waited for each other; it may be run again.
-
-    What happens to a card locks its row and then its runs', what happens to a run the other way
-    round: both orders are natural, and meeting is rare.
-    """
-
-
-class StorageFullError(Exception):
-    """The disk under the database is full or not writable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +117,14 @@ class Database:
             f"busy_timeout = {int(self.options.writer_wait * 1000)}",
             "journal_mode = WAL",
             f"synchronous = {self.options.synchronous}",
-            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+            "wal_autocheckpoint = 0",  # see models.write_ahead_log
             "foreign_keys = ON",
             "cache_size = -16384",
             "temp_store = MEMORY",
             "busy_timeout = 0",
         )
-        return SqliteWriter(engine, wait=self.options.writer_wait)
+        flushes = self.options.synchronous == "FULL"
+        return SqliteWriter(engine, wait=self.options.writer_wait, flushes=flushes)
 
     def _sqlite_reader(self) -> SqliteReadPool:
         options = self.options
@@ -205,12 +185,14 @@ class Database:
         if self._sqlite is None:
             return None
         readers = self._sqlite.readers
-        with _Translated():
+        with Translated():
             snapshot = readers.take_now()
         if snapshot is None:
             return None
-        reader = Reader(snapshot.fetch, self.dialect, snapshot.fetch_prepared)
-        return reader, partial(readers.give_back, snapshot)
+        return self._sqlite_reading(snapshot), partial(readers.give_back, snapshot)
+
+    def _sqlite_reading(self, snapshot: SqliteReadConnection) -> Reader:
+        return Reader(snapshot.fetch, self.dialect, snapshot.fetch_slowly, snapshot.fetch_now)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
@@ -219,10 +201,10 @@ class Database:
         Raises:
             DatabaseBusyError: no connection was free in time.
         """
-        with _Translated():
+        with Translated():
             if self._sqlite is not None:
                 async with self._sqlite.readers.snapshot() as snapshot:
-                    yield Reader(snapshot.fetch, self.dialect, snapshot.fetch_prepared)
+                    yield self._sqlite_reading(snapshot)
                 return
             connection = await self._connect()
             try:
@@ -240,7 +222,7 @@ class Database:
                 await uninterrupted(connection.close())
 
     async def _connect(self) -> AsyncConnection:
-        with _Translated():
+        with Translated():
             return await opened(_open(self._engine))
 
     async def close(self) -> None:
@@ -266,7 +248,7 @@ class WriteBlock:
     async def __aenter__(self) -> Transaction:
         database = self._database
         asked = time.perf_counter()
-        with _Translated():
+        with Translated():
             self._writing = await database.begin_writing()
         if database.on_write_wait is not None:
             database.on_write_wait(time.perf_counter() - asked)
@@ -274,13 +256,13 @@ class WriteBlock:
         return self._transaction
 
     async def __aexit__(self, _kind: object, raised: BaseException | None, _at: object) -> None:
-        with _Translated():
+        with Translated():
             if raised is None:
                 await self._writing.commit(self._transaction.after_commit)
             else:
                 await self._writing.rollback()
-        if raised is not None and (translation := _translation(raised)) is not None:
-            raise translation from raised
+        if raised is not None and (translated := translation(raised)) is not None:
+            raise translated from raised
 
 
 def _dump_json(value: Any) -> str:
@@ -332,14 +314,25 @@ class PostgresqlWrite(AsyncWriting):
         return write
 
     async def commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
-        """Commit, then ``after_commit``."""
+        """Commit, then ``after_commit``.
+
+        Raises:
+            UnknownOutcomeError: it may have been done or not.
+        """
         try:
             await uninterrupted(self._commit(after_commit))
         finally:
             await uninterrupted(self._connection.close())
 
     async def _commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
-        await self._connection.commit()
+        try:
+            await self._connection.commit()
+        except Exception as error:
+            if isinstance(translation(error), LostConnectionError):
+                raise UnknownOutcomeError(
+                    "the database connection was lost in the very end: look whether it was done"
+                ) from error
+            raise
         for callback in after_commit:
             callback()
 
@@ -357,51 +350,3 @@ async def _open(engine: AsyncEngine) -> AsyncConnection:
 
 async def _begin(connection: AsyncConnection) -> None:
     await connection.begin()
-
-
-_BUSY = re.compile(
-    r"database (table )?is locked|lock timeout"
-    r"|canceling statement due to (statement|lock) timeout|too many clients",
-    re.IGNORECASE,
-)
-_CONFLICT = re.compile(r"deadlock detected|could not serialize", re.IGNORECASE)
-_FULL = re.compile(
-    r"disk is full|disk I/O error|No space left|could not extend file",
-    re.IGNORECASE,
-)
-
-
-class _Translated:
-    """A block that raises the translation of its error, where there is one.
-
-    A class: ``contextmanager`` costs several times as much, and this is around every write.
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
-        if error is not None and (translation := _translation(error)) is not None:
-            raise translation from error
-
-
-def _translation(error: BaseException) -> Exception | None:
-    """One of two errors of ours for the drivers' many ways to say busy and full."""
-    if isinstance(error, SlowReadError | NoConnectionError | WriterBusyError):
-        return DatabaseBusyError(str(error))
-    if isinstance(error, PoolTimeoutError):
-        return DatabaseBusyError("no database connection was free in time")
-    if isinstance(error, ConnectionError):
-        return DatabaseBusyError("the database cannot be reached")
-    if not isinstance(error, DBAPIError):
-        return None
-    text = str(error.orig)
-    if _CONFLICT.search(text):
-        return ConflictingWritersError("the database is busy")
-    if _BUSY.search(text):
-        return DatabaseBusyError("the database is busy")
-    if _FULL.search(text):
-        return StorageFullError("the database's disk is full or not writable")
-    if error.connection_invalidated:
-        return DatabaseBusyError("the database connection was lost")
-    return None

@@ -96,18 +96,35 @@ class Prepared(Generic[M]):
     def _records(
         self, statement: sa.Select[Any], dialect: sa.Dialect
     ) -> Callable[[Rows], list[Any]]:
-        scope: dict[str, Any] = {"record": record_of(self.model, self.columns)}
-        values = []
+        """A function from rows to records that fills their slots itself, past `__init__`."""
+        scope: dict[str, Any] = {
+            "new": object.__new__,
+            "record": record_of(self.model, self.columns),
+            "moment": datetime.fromisoformat,
+            "loads": orjson.loads,
+            "load_json": load_json,
+        }
+        lines = []
         for number, column in enumerate(statement.selected_columns):
-            process = _result_processor(column.type, dialect)
-            scope[f"p{number}"] = process
-            plain = f"x{number}"
-            values.append(
-                plain if process is None else f"None if {plain} is None else p{number}({plain})"
-            )
-        names = "".join(f"x{number}, " for number in range(len(values)))
-        made = eval(f"lambda rows: [record({', '.join(values)}) for ({names}) in rows]", scope)  # noqa: S307  # names of ours
-        return cast("Callable[[Rows], list[Any]]", made)
+            x = f"x{number}"
+            value = _inline(column.type, dialect)
+            if value is None:
+                scope[f"p{number}"] = _result_processor(column.type, dialect)
+                value = f"p{number}({{x}})" if scope[f"p{number}"] else "{x}"
+            or_null = "" if value == "{x}" else f"None if {x} is None else "
+            lines.append(f"        one.{self.columns[number]} = {or_null}{value.format(x=x)}")
+        names = "".join(f"x{number}, " for number in range(len(lines)))
+        body = [
+            "def records(rows):",
+            "    made = []",
+            f"    for ({names}) in rows:",
+            "        one = new(record)",
+            *lines,
+            "        made.append(one)",
+            "    return made",
+        ]
+        exec("\n".join(body), scope)  # noqa: S102  # names of ours
+        return cast("Callable[[Rows], list[Any]]", scope["records"])
 
 
 class Ids(sa.types.TypeDecorator[list[str]]):
@@ -187,15 +204,16 @@ def first_of_each(
     )
 
 
-def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
-    if dialect.name == "sqlite" and isinstance(type_, UTCDateTime):
-        return _moment
-    if dialect.name == "sqlite" and isinstance(type_, sa.JSON):
-        return load_json
+def _inline(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str | None:
+    """Python that converts the driver's `{x}` where that takes no function of SQLAlchemy's."""
     if isinstance(type_, sa.Float):
-        return None  # both drivers give floats
+        return "{x}"  # both drivers give floats
+    if dialect.name == "sqlite" and isinstance(type_, UTCDateTime):
+        return "moment({x} + '+00:00')"
+    if dialect.name == "sqlite" and isinstance(type_, sa.JSON):
+        return "(loads({x}) if type({x}) is str else load_json({x}))"
+    return None
+
+
+def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
     return type_.dialect_impl(dialect).result_processor(dialect, None)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text + "+00:00")

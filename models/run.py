@@ -23,7 +23,7 @@ class Run(SQLModel, table=True):
     __table_args__ = (
         sa.Index("ix_run_task", "task_id", "created_at", "id"),
         sa.Index("ix_run_workspace", "workspace_id", "created_at", "id"),
-        sa.Index("ix_run_queue", "status", "queue_rank", "queue_key", "queued_at", "id"),
+        sa.Index("ix_run_queue", "status", "managed", "queue_rank", "queue_key", "queued_at", "id"),
         sa.Index("ix_run_command", "workspace_id", "kind", "created_by", "created_at", "id"),
     )
 

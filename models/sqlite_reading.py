@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from models.errors import DatabaseBusyError, translation
 from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
 
@@ -25,14 +26,8 @@ LOOP_SECONDS = 0.005
 """How long one statement may keep the loop."""
 LOOK_EVERY = 1_000
 """Steps of SQLite's machine between two looks at the clock."""
-
-
-class SlowReadError(Exception):
-    """A statement took longer than any may."""
-
-
-class NoConnectionError(Exception):
-    """All connections were in use for too long."""
+NEVER = float("inf")
+"""The deadline between statements: SQLite counts its steps on, and may look at the next BEGIN."""
 
 
 class SqliteReadConnection:
@@ -41,7 +36,7 @@ class SqliteReadConnection:
     def __init__(self, connection: sa.Connection, *, statement_timeout: float) -> None:
         self._connection = connection
         self._statement_timeout = statement_timeout
-        self._deadline = float("inf")
+        self._deadline = NEVER
         driver: Any = connection.connection.driver_connection
         self._driver: sqlite3.Connection = driver
         self._driver.set_progress_handler(self._is_late, LOOK_EVERY)
@@ -51,12 +46,10 @@ class SqliteReadConnection:
 
     def begin(self) -> None:
         """Begin a snapshot; it is taken by the first statement."""
-        self._deadline = float("inf")  # the last statement's would count for this one
         self._driver.execute("BEGIN")
 
     def end(self) -> None:
         """Give the snapshot up."""
-        self._deadline = float("inf")
         if self._connection.in_transaction():
             self._connection.rollback()
         else:
@@ -70,46 +63,67 @@ class SqliteReadConnection:
         """All rows of a statement.
 
         Raises:
-            SlowReadError: it took longer than the statement timeout.
+            DatabaseBusyError: it took longer than the statement timeout.
         """
-        return await self._run(lambda: self._connection.execute(statement).fetchall())
 
-    async def fetch_prepared(self, prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
-        """All records of a prepared statement.
+        def run() -> Sequence[sa.Row[Any]]:
+            return self._connection.execute(statement).fetchall()
+
+        self._deadline = time.monotonic() + LOOP_SECONDS
+        try:
+            return run()
+        except DBAPIError as error:
+            if not _was_interrupted(error):
+                raise _translated("", error) from error
+        finally:
+            self._deadline = NEVER
+        return await self._in_thread(run)
+
+    def fetch_now(self, prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any] | None:
+        """All records of a prepared statement; None where that takes too long for the loop."""
+        ready = prepared.ready(self._connection.dialect)
+        self._deadline = time.monotonic() + LOOP_SECONDS
+        try:
+            rows = self._driver.execute(ready.text, ready.values(*values)).fetchall()
+        except sqlite3.Error as error:
+            if _was_interrupted(error):
+                return None
+            raise _translated(ready.text, error) from error
+        finally:
+            self._deadline = NEVER
+        return ready.records(rows)
+
+    async def fetch_slowly(self, prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
+        """All records of a prepared statement, read in a thread.
 
         Raises:
-            SlowReadError: it took longer than the statement timeout.
+            DatabaseBusyError: it took longer than the statement timeout.
         """
         ready = prepared.ready(self._connection.dialect)
         given = ready.values(*values)
-        try:
-            rows = await self._run(lambda: self._driver.execute(ready.text, given).fetchall())
-        except sqlite3.Error as error:
-            raise DBAPIError(ready.text, None, error) from error
+        rows = await self._in_thread(lambda: self._driver.execute(ready.text, given).fetchall())
         return ready.records(rows)
 
-    async def _run(self, fetch: Callable[[], T]) -> T:
+    async def _in_thread(self, run: Callable[[], T]) -> T:
+        self._deadline = time.monotonic() + self._statement_timeout
         try:
-            self._deadline = time.monotonic() + LOOP_SECONDS
-            try:
-                return fetch()
-            except (OperationalError, sqlite3.OperationalError) as error:
-                if not _was_interrupted(error):
-                    raise
-            self._deadline = time.monotonic() + self._statement_timeout
-            try:
-                return await uninterrupted(asyncio.to_thread(fetch))
-            except (OperationalError, sqlite3.OperationalError) as error:
-                if not _was_interrupted(error):
-                    raise
-                raise SlowReadError("a statement took too long") from error
+            return await uninterrupted(asyncio.to_thread(run))
+        except (DBAPIError, sqlite3.Error) as error:
+            if _was_interrupted(error):
+                raise DatabaseBusyError("a statement took too long") from error
+            raise _translated("", error) from error
         finally:
-            # SQLite counts its steps over statements: the next BEGIN may be where it looks.
-            self._deadline = float("inf")
+            self._deadline = NEVER
 
 
-def _was_interrupted(error: OperationalError | sqlite3.OperationalError) -> bool:
-    return str(error.orig if isinstance(error, OperationalError) else error) == "interrupted"
+def _was_interrupted(error: DBAPIError | sqlite3.Error) -> bool:
+    return str(error.orig if isinstance(error, DBAPIError) else error) == "interrupted"
+
+
+def _translated(statement: str, error: DBAPIError | sqlite3.Error) -> Exception:
+    if isinstance(error, sqlite3.Error):
+        error = DBAPIError(statement, None, error)
+    return translation(error) or error
 
 
 class SqliteReadPool:
@@ -129,7 +143,7 @@ class SqliteReadPool:
         """A connection with a snapshot of its own.
 
         Raises:
-            NoConnectionError: none was free in time.
+            DatabaseBusyError: none was free in time.
         """
         connection = self.take_now()
         if connection is None:
@@ -137,7 +151,7 @@ class SqliteReadPool:
                 async with asyncio.timeout(self._wait):
                     await self._places.acquire()
             except TimeoutError:
-                raise NoConnectionError("no database connection was free in time") from None
+                raise DatabaseBusyError("no database connection was free in time") from None
             connection = self._begun()
         try:
             yield connection

@@ -1,13 +1,14 @@
 """Writing SQLite: one connection, used in the event loop, and one commit for several transactions.
 
-A commit costs more than the statements of a usual operation: pages are written, with
-``synchronous = FULL`` the disk is waited for, and a thread has to do it so that the loop goes on.
-So transactions that come while others run join them: each in a savepoint, one behind the other,
-and all are acknowledged by one COMMIT, or none is. What a transaction reads, it reads behind its
+A commit costs as much as the statements of a usual operation: pages are written, and with
+``synchronous = FULL`` the disk is waited for, in a thread, so that the loop goes on. So
+transactions that come while others run join them: each in a savepoint, one behind the other, and
+all are acknowledged by one COMMIT, or none is. What a transaction reads, it reads behind its
 predecessors; that is why an error is not raised before their commit either.
 
-Statements that find few rows by key run where they are asked for. Others run in the writer's
-thread, and so do COMMIT and a BEGIN that finds another process writing.
+Statements that find few rows by key run where they are asked for, and so does the COMMIT of few
+rows that does not wait for the disk: handing it to a thread costs as much again. All else runs in
+the writer's thread: other statements, other commits, a BEGIN that finds another process writing.
 """
 
 import asyncio
@@ -23,98 +24,42 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from models.commands import Command, Values
+from models.errors import DatabaseBusyError
+from models.shared_commit import Group, Member
 from models.sqlite_reading import LOOK_EVERY, LOOP_SECONDS
 from models.uninterrupted import uninterrupted
+from models.write_ahead_log import WriteAheadLog
 
 T = TypeVar("T")
 
-GROUP_SIZE = 64
-"""Most transactions in one commit."""
-GROUP_SECONDS = 0.005
-"""A commit is not put off longer than this for those that come after."""
-
-
-class WriterBusyError(Exception):
-    """The turn to write did not come in time."""
-
-
-class CommitFailedError(Exception):
-    """A commit that others shared failed; ``__cause__`` says why. Nothing of it was written."""
-
-
-class _Group:
-    """Transactions that share a commit."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.members: list[_Member] = []
-        self.is_settled = False
-        self.failure: BaseException | None = None
-        self._waiting: list[asyncio.Future[None]] = []
-
-    @property
-    def is_full(self) -> bool:
-        age = time.monotonic() - self.began
-        return len(self.members) >= GROUP_SIZE or age >= GROUP_SECONDS
-
-    async def settled(self) -> None:
-        """Wait for the commit, whatever happens; a cancellation is raised after it."""
-        cancelled: asyncio.CancelledError | None = None
-        while not self.is_settled:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-
-    def settle(self, failure: BaseException | None = None) -> None:
-        """The commit is through, or failed: tell everybody."""
-        self.is_settled, self.failure = True, failure
-        if failure is None:
-            for member in self.members:
-                member.committed()
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
-
-
-class _Member:
-    """One transaction of a group, after its statements."""
-
-    def __init__(self, after_commit: Sequence[Callable[[], None]]) -> None:
-        self._after_commit = after_commit
-        self.failure: Exception | None = None
-
-    def committed(self) -> None:
-        try:
-            for callback in self._after_commit:
-                callback()
-        except Exception as error:  # noqa: BLE001  # raised where this transaction waits
-            self.failure = error
+LOOP_ROWS = 256
+"""Most rows changed by a commit that is made in the loop: a millisecond or two."""
 
 
 class SqliteWriter:
     """The way to write a SQLite database: a fair, bounded queue in front of one connection."""
 
-    def __init__(self, engine: sa.Engine, *, wait: float) -> None:
+    def __init__(self, engine: sa.Engine, *, wait: float, flushes: bool) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
-            engine: makes the connection; its driver must not check threads, and not wait itself.
+            engine: makes the connection; its driver must not check threads, not wait itself, and
+                not copy the log.
             wait: longest wait for a turn, and for another process; seconds.
+            flushes: whether a COMMIT waits for the disk.
         """
         self._engine = engine
         self._wait = wait
+        self._flushes = flushes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
         self._queue: deque[asyncio.Future[None]] = deque()
         self._is_taken = False
-        self._group: _Group | None = None
+        self._group: Group | None = None
         self._commit_is_due = False
         self._connection: sa.Connection | None = None
         self._driver: sqlite3.Connection | None = None
+        self._log: WriteAheadLog | None = None
+        self._rows_before = 0
         self._deadline = float("inf")
 
     @property
@@ -146,7 +91,7 @@ class SqliteWriter:
         """Wait for a turn.
 
         Raises:
-            WriterBusyError: it did not come in time.
+            DatabaseBusyError: it did not come in time.
         """
         if not self._is_taken:
             self._is_taken = True
@@ -162,7 +107,7 @@ class SqliteWriter:
             else:
                 turn.cancel()  # who passes a turn on finds it in the queue, and goes past it
             if isinstance(error, TimeoutError):
-                raise WriterBusyError("too many writers are waiting") from None
+                raise DatabaseBusyError("too many writers are waiting") from None
             raise
 
     def pass_on(self) -> None:
@@ -195,9 +140,22 @@ class SqliteWriter:
     def _start_commit(self) -> None:
         group, self._group = self._group, None
         assert group is not None  # noqa: S101  # narrows for the type checker
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._thread, self._commit)
-        done.add_done_callback(lambda result: self._committed(group, result))
+        if self._waits_for_disk():
+            done = asyncio.get_running_loop().run_in_executor(self._thread, self._commit)
+            done.add_done_callback(lambda result: self._committed(group, result.exception()))
+            return
+        failure: sqlite3.Error | None = None
+        try:
+            self._commit()
+        except sqlite3.Error as error:
+            failure = error
+        self._committed(group, failure)
+
+    def _waits_for_disk(self) -> bool:
+        """Whether the COMMIT that is due would keep the loop."""
+        assert self._log is not None  # noqa: S101  # opened with the connection
+        changed = self.driver.total_changes - self._rows_before
+        return self._flushes or self._log.is_new or changed > LOOP_ROWS
 
     def _commit(self) -> None:
         driver = self.driver
@@ -208,9 +166,17 @@ class SqliteWriter:
                 driver.execute("ROLLBACK")
             raise
 
-    def _committed(self, group: _Group, result: "asyncio.Future[None]") -> None:
-        group.settle(result.exception())
-        self.pass_on()
+    def _committed(self, group: Group, failure: BaseException | None) -> None:
+        group.settle(failure)
+        log = self._log
+        assert log is not None  # noqa: S101  # opened with the connection that has committed
+        if failure is None:
+            log.is_new = False
+        if log.is_due():
+            done = asyncio.get_running_loop().run_in_executor(self._thread, log.copy)
+            done.add_done_callback(lambda _: self.pass_on())
+        else:
+            self.pass_on()
 
     # --- the connection, in the hands of whose turn it is ---
 
@@ -271,7 +237,8 @@ class SqliteWriter:
             self.driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:  # another process writes
             await self.in_thread(self._begin_with_patience)
-        self._group = _Group()
+        self._rows_before = self.driver.total_changes
+        self._group = Group()
         return True
 
     def _open(self) -> None:
@@ -280,6 +247,7 @@ class SqliteWriter:
         driver: Any = connection.connection.driver_connection
         driver.set_progress_handler(self._is_late, LOOK_EVERY)
         self._connection, self._driver = connection, driver
+        self._log = WriteAheadLog(driver)
 
     def _begin_with_patience(self) -> None:
         driver = self.driver
@@ -289,7 +257,7 @@ class SqliteWriter:
         finally:
             driver.execute("PRAGMA busy_timeout = 0")
 
-    def join(self, member: _Member, *, is_first: bool) -> _Group:
+    def join(self, member: Member, *, is_first: bool) -> Group:
         """Keep what a transaction did, to be committed with its group."""
         assert self._group is not None  # noqa: S101  # begun by this transaction or before it
         self.require_transaction()
@@ -298,7 +266,7 @@ class SqliteWriter:
         self._group.members.append(member)
         return self._group
 
-    def undo(self, *, is_first: bool) -> _Group | None:
+    def undo(self, *, is_first: bool) -> Group | None:
         """Undo what a transaction did; the group that it was behind, if any.
 
         Some errors make SQLite undo everything: then the whole group has failed.
@@ -326,6 +294,7 @@ class SqliteWriter:
     def _give_up(self) -> None:
         """Close a connection whose state is not known; the next transaction opens another."""
         connection, self._connection, self._driver = self._connection, None, None
+        self._log = None
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -345,7 +314,7 @@ class SqliteWrite:
         """Wait for a turn and begin.
 
         Raises:
-            WriterBusyError: the turn did not come in time.
+            DatabaseBusyError: the turn did not come in time.
             DBAPIError: another process holds the database, or it cannot be opened.
         """
         await self._writer.acquire()
@@ -365,7 +334,7 @@ class SqliteWrite:
         Raises:
             DBAPIError: nothing was written.
         """
-        member = _Member(after_commit)
+        member = Member(after_commit)
         try:
             group = self._writer.join(member, is_first=self._is_first)
         except (sqlite3.Error, DBAPIError):
@@ -387,7 +356,7 @@ class SqliteWrite:
         if group is not None:
             await self._settled(group)
 
-    async def _settled(self, group: _Group) -> None:
+    async def _settled(self, group: Group) -> None:
         await group.settled()
         if group.failure is not None:
             raise _wrapped("COMMIT", group.failure) from group.failure

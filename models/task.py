@@ -30,7 +30,15 @@ class Task(SQLModel, table=True):
     __tablename__ = "task"
     __table_args__ = (
         sa.UniqueConstraint("workspace_id", "number"),
-        sa.Index("ix_task_board", "workspace_id", "deleted_at", "position", "id"),
+        # Of live tasks only: PostgreSQL does not see that rows are in order behind an IS NULL.
+        sa.Index(
+            "ix_task_board",
+            "workspace_id",
+            "position",
+            "id",
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
         sa.Index("ix_task_status", "workspace_id", "status", "position", "id"),
         sa.Index("ix_task_sprint", "workspace_id", "sprint_number"),
         sa.Index("ix_task_created", "workspace_id", "created_at", "id"),

@@ -13,6 +13,7 @@ from sqlmodel import SQLModel
 from models.base import column_names, record_of, table_of
 from models.changing import VERSION_READ, changed, changing
 from models.commands import NEW, Command, Values, inserting, updating
+from models.errors import Translated
 from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
 
@@ -28,12 +29,17 @@ FetchPrepared = Callable[[Prepared[Any], tuple[Any, ...]], Awaitable[list[Any]]]
 """Runs a prepared statement with its values on one connection and returns all its records."""
 
 
+FetchNow = Callable[[Prepared[Any], tuple[Any, ...]], list[Any] | None]
+"""The same without waiting; None where it would take too long."""
+
+
 def fetch_prepared_with(connection: AsyncConnection) -> FetchPrepared:
     """Fetch from PostgreSQL past SQLAlchemy, which begins the transaction all the same."""
 
     async def fetch(prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
         ready = prepared.ready(connection.dialect)
-        rows = await uninterrupted(_fetch_rows(connection, ready.text, ready.values(*values)))
+        with Translated():
+            rows = await uninterrupted(_fetch_rows(connection, ready.text, ready.values(*values)))
         return ready.records(rows)
 
     return fetch
@@ -55,7 +61,8 @@ def fetch_with(connection: AsyncConnection) -> Fetch:
     """Fetch through an async connection; cancellation waits for the statement's end."""
 
     async def fetch(statement: sa.Executable) -> Sequence[sa.Row[Any]]:
-        return (await uninterrupted(connection.execute(statement))).fetchall()
+        with Translated():
+            return (await uninterrupted(connection.execute(statement))).fetchall()
 
     return fetch
 
@@ -72,12 +79,17 @@ class Reader:
     """
 
     def __init__(
-        self, fetch: Fetch, dialect: DialectName, prepared: FetchPrepared | None = None
+        self,
+        fetch: Fetch,
+        dialect: DialectName,
+        prepared: FetchPrepared | None = None,
+        now: FetchNow | None = None,
     ) -> None:
         self.dialect = dialect
         self.statements = 0
         self._fetch = fetch
         self._fetch_prepared = prepared
+        self._fetch_now = now
         self._turn = asyncio.Lock()
 
     async def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
@@ -88,8 +100,12 @@ class Reader:
 
     async def fetch(self, prepared: Prepared[M], *values: Any) -> list[M]:
         """All records of a prepared statement with values for its parameters."""
+        self.statements += 1
+        if self._fetch_now is not None and not self._turn.locked():
+            found = self._fetch_now(prepared, values)
+            if found is not None:
+                return found
         async with self._turn:
-            self.statements += 1
             if self._fetch_prepared is not None:
                 return await self._fetch_prepared(prepared, values)
             rows = await self._fetch(prepared.statement(self.dialect, values))

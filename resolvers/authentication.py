@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Agent, ApiKey, Membership, User, Workspace, table_of
-from models.database import DatabaseBusyError
 from models.enums import Role
+from models.errors import DatabaseBusyError
 from models.transaction import Reader
 from resolvers.context import Context, Services
 from resolvers.errors import UnauthenticatedError, UnavailableError

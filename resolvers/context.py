@@ -11,13 +11,9 @@ from sqlmodel import SQLModel
 
 from models import SITE_STREAM
 from models.base import Record
-from models.database import (
-    ConflictingWritersError,
-    Database,
-    DatabaseBusyError,
-    StorageFullError,
-)
+from models.database import Database
 from models.enums import Permission
+from models.errors import ConflictingWritersError, DatabaseBusyError, StorageFullError
 from models.transaction import Reader, Transaction
 from resolvers.errors import (
     ForbiddenError,
@@ -92,6 +88,10 @@ class Context:
     the last commit made through this context.
     """
 
+    task_totals: TaskTotals
+    """What the running operation adds to totals; like the next, of operations only."""
+    run_totals: RunTotals
+
     def __init__(
         self, services: Services, principal: Principal | None, *, request_id: str = ""
     ) -> None:
@@ -105,8 +105,6 @@ class Context:
         self._transaction: Transaction | None = None
         self._events: list[PendingEvent] = []
         self._after_commit: list[Callable[[], None]] = []
-        self.task_totals = TaskTotals()
-        self.run_totals = RunTotals()
         self._reader: Reader | None = None
         self._reader_stack: AsyncExitStack | None = None
         self._give_back: Callable[[], None] | None = None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from models.errors import DatabaseUnavailableError
+
 
 def camel_case(name: str) -> str:
     """A column's name as GraphQL shows it."""
@@ -107,3 +109,12 @@ class UnavailableError(OperationError):
         if retry_after is not None:
             details["retry_after"] = retry_after
         super().__init__(message, **details)
+
+
+def as_refusal(error: Exception) -> OperationError | None:
+    """An error that any statement may raise, as a refusal; None where it is no such thing."""
+    if isinstance(error, OperationError):
+        return error
+    if isinstance(error, DatabaseUnavailableError):
+        return UnavailableError(str(error), **error.details)
+    return None

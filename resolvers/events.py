@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import sqlalchemy as sa
@@ -67,10 +66,8 @@ def snapshot_json(record: Record) -> orjson.Fragment | dict[str, Any]:
     If all is shorter than one text may be, no part is too long.
     """
     kind: Any = type(record)
-    names, values_of = _snapshot_columns(kind)
-    pairs = zip(names, values_of(record), strict=True)
     try:
-        whole = orjson.dumps({name: value for name, value in pairs if value is not None})
+        whole = orjson.dumps(_present_values(kind)(record))
     except TypeError:  # the bounded one may do without what is no JSON
         return snapshot(record)
     return orjson.Fragment(whole) if len(whole) <= SNAPSHOT_TEXT else snapshot(record)
@@ -85,10 +82,7 @@ def snapshot(record: SQLModel | Record) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     truncated: list[str] = []
     kind_of_record: Any = type(record)
-    names, values_of = _snapshot_columns(kind_of_record)
-    for name, value in zip(names, values_of(record), strict=True):
-        if value is None:
-            continue
+    for name, value in _present_values(kind_of_record)(record).items():
         kind = type(value)
         if (kind is str and len(value) <= SNAPSHOT_TEXT) or kind in _SMALL:
             kept[name] = value
@@ -109,15 +103,21 @@ _SMALL = frozenset({int, float, bool})
 
 
 @cache
-def _snapshot_columns(
-    kind: type[Record],
-) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]]]:
-    """The columns of a record that go into its snapshots, and how to get all their values."""
+def _present_values(kind: type[Record]) -> Callable[[Record], dict[str, Any]]:
+    """What gives those columns of a record that go into its snapshots and are not null, by name.
+
+    Written out per record class, like its initialiser: three times as fast as a loop.
+    """
     never = NEVER_IN_SNAPSHOTS | NEVER_OF.get(kind.__name__, frozenset())
-    names = tuple(name for name in kind._columns if name not in never)  # noqa: SLF001  # the record's own column list
-    if len(names) == 1:
-        return names, lambda record: (getattr(record, names[0]),)
-    return names, attrgetter(*names)
+    lines = [
+        f"    if (value := record.{name}) is not None: present[{name!r}] = value\n"
+        for name in kind._columns  # noqa: SLF001  # the record's own column list
+        if name not in never
+    ]
+    scope: dict[str, Any] = {}
+    code = f"def present_values(record):\n    present = {{}}\n{''.join(lines)}    return present"
+    exec(code, scope)  # noqa: S102  # identifiers only: see record_class
+    return cast("Callable[[Record], dict[str, Any]]", scope["present_values"])
 
 
 class SnapshotView:

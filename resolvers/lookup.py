@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from models import Agent, Sprint, Story, Task, Workspace, table_of
-from models.database import DatabaseBusyError
 from models.enums import Executor, Permission
+from models.errors import DatabaseBusyError
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from models import Run, Task, Workspace, table_of
 from models.enums import RunKind, RunStatus, TaskStatus, WorkspaceStatus
 from models.lifecycle import RUN_EXECUTING, RUN_FINAL, TRANSITIONS
+from models.prepared import Prepared
 from models.transaction import select_all
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
 from resolvers.operation import operation, step
-from resolvers.queue_conditions import executing, startable
+from resolvers.queue_conditions import executing, startable, waiting_runs
 from resolvers.task_access import record_from
 from resolvers.task_board import enter_status
 from resolvers.task_runs import QUEUE_ORDER, change_run
@@ -108,24 +109,31 @@ async def claim_command(ctx: Context, *, host: str, maximum: int) -> ClaimedRun 
     return await _take(ctx, found[0], workspace, host=host)
 
 
-async def any_command_waits(ctx: Context) -> bool:
-    """Whether a command waits to be started: a read."""
-    found = await (await ctx.reader()).scalar(
-        sa.select(RUN.id).where(_is_waiting_command()).limit(1)
-    )
-    return found is not None
-
-
 def _is_waiting_command() -> sa.ColumnElement[bool]:
     return sa.and_(
         RUN.status == RunStatus.QUEUED, RUN.managed.is_(True), RUN.kind == RunKind.COMMAND
     )
 
 
+# Every server asks this each second.
+_WAITING_COMMAND = Prepared(
+    Run, ["id"], [], lambda _dialect: sa.select(RUN.id).where(_is_waiting_command()).limit(1)
+)
+_WAITING_RUN = Prepared(Run, ["id"], [], lambda _dialect: waiting_runs(RUN.id).limit(1))
+
+
+async def any_command_waits(ctx: Context) -> bool:
+    """Whether a command waits to be started: a read."""
+    return bool(await (await ctx.reader()).fetch(_WAITING_COMMAND))
+
+
 async def any_run_waits(ctx: Context, *, executors: Collection[str]) -> bool:
     """Whether any run could start: a read, so that an idle server keeps off the writers."""
-    found = await (await ctx.reader()).scalar(startable(ctx, executors, RUN.id).limit(1))
-    return found is not None
+    reader = await ctx.reader()
+    # What holds runs up takes longer to put into SQL than an empty queue takes to read.
+    if not await reader.fetch(_WAITING_RUN):
+        return False
+    return await reader.scalar(startable(ctx, executors, RUN.id).limit(1)) is not None
 
 
 async def _candidates(ctx: Context, executors: Collection[str]) -> list[Run]:

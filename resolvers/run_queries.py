@@ -46,6 +46,7 @@ OUTPUT_PAGE_CHARACTERS = 1 << 20
 """A page of output ends before this many, unless its first line alone has more."""
 CHUNKS_AT_ONCE = 16
 ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
+ORDER_NAMES = names_of(ORDER)
 
 
 async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permission.READ) -> Run:
@@ -157,18 +158,17 @@ async def runs_of_tasks(
         ctx.require(Permission.READ, workspace_id, kind="Task")
     names = with_columns(Run, columns, "created_at", "id")
     ids = [task.id for task in tasks]
-    statement = sa.select(*columns_to_read(Run, names))
     if len(ids) == 1 and is_first_page(page):
-        own = statement.where(RUN.task_id == ids[0])
         alone = await read_first_page(
             ctx,
             runs_of_one(names),
             ids[0],
-            order=names_of(ORDER),
+            order=ORDER_NAMES,
             page=page,
-            count=lambda: capped_count(ctx, own),
+            count=lambda: capped_count(ctx, sa.select(RUN.id).where(RUN.task_id == ids[0])),
         )
         return [alone]
+    statement = sa.select(*columns_to_read(Run, names))
     parents = Parents(ids, lambda parent: RUN.task_id == parent)
     return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)
 
@@ -314,7 +314,7 @@ async def _fill(ctx: Context, pages: Mapping[str, OutputPage], *, after: int, li
     window = Window([Order(OUTPUT.first_line)], number - 1, backwards=False, key=None)
     passed = 0
     while wanting:
-        parents = Parents(list(wanting), lambda run_id: OUTPUT.run_id == run_id)
+        parents = Parents(list(wanting), lambda run_id: _from_chunk_with(after, run_id))
         chunks = select_all(RunOutput).where(OUTPUT.last_line > after).offset(passed)
         found = await records_of_each(ctx, RunOutput, chunks, parents, window)
         wanting = {
@@ -325,6 +325,18 @@ async def _fill(ctx: Context, pages: Mapping[str, OutputPage], *, after: int, li
             and page.entries[-1].line < page.last_line
         }
         passed += number
+
+
+def _from_chunk_with(line: int, run_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """SQL: chunks of a run, without looking at those that end before the one with a line."""
+    earlier = table_of(RunOutput).alias("earlier")
+    begin = (
+        sa.select(sa.func.max(earlier.c.first_line))
+        .where(earlier.c.run_id == run_id, earlier.c.first_line <= line)
+        .correlate_except(earlier)
+        .scalar_subquery()
+    )
+    return sa.and_(OUTPUT.run_id == run_id, OUTPUT.first_line >= sa.func.coalesce(begin, 0))
 
 
 def _fill_one(page: OutputPage, chunks: Iterable[RunOutput], *, after: int, limit: int) -> bool:

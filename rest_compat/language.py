@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resolvers.errors import OperationError, RateLimitedError
+from resolvers.errors import OperationError, RateLimitedError, as_refusal
 from resolvers.principal import Principal
 from rest_compat.answers import Answer
 from rest_compat.catalog import Entry
@@ -141,15 +141,17 @@ class Language:
             extra: dict[str, str] = {}
             try:
                 answer = await self._answer(call, held, extra)
-            except OperationError as error:
-                answer = self._refused(error, extra)
-                await self._keep(ctx, answer)
+            except Exception as error:  # noqa: BLE001  # what is no refusal is masked and logged
+                refusal = as_refusal(error)
+                if refusal is None:
+                    answer = self._failed(error, call)
+                    await self._keep(ctx, None)
+                else:
+                    answer = self._refused(refusal, extra)
+                    await self._keep(ctx, answer)
                 if isinstance(error, Refusal) and error.kind == Kind.TOO_LARGE:
                     await self._send_and_drain(answer, extra, receive, send)
                     return
-            except Exception as error:  # noqa: BLE001  # every other one is masked and logged
-                answer = self._failed(error, call)
-                await self._keep(ctx, None)
             if answer is None:
                 return  # the client has gone
             if isinstance(answer, Response):

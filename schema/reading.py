@@ -1,7 +1,8 @@
 """Which columns a document needs: selections of fields become lists of columns for readers.
 
 A field without a resolver needs the column of its name. One with a resolver says what it needs in
-its metadata (`READS`); where one that says nothing is selected, records are read whole.
+its metadata (`READS`); where one that says nothing is selected, records are read whole. The id is
+always there.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,12 +14,11 @@ from sqlmodel import SQLModel
 
 from compiler import BATCH, Selection, selection_of
 from models.base import column_names
-from resolvers.loading import Columns, find_by_ids, load_by_id, loader
+from resolvers.loading import Columns, find_by_ids, load_by_id, loader, with_columns
 from schema.context import Info
 
 READS = "reads"
 """Metadata key of a field with a resolver: names of the columns it needs of its parent's record."""
-ALWAYS = frozenset({"id", "workspace_id", "deleted_at"})
 NODES = (("nodes",), ("edges", "node"))
 """Where the records of a connection are."""
 REMEMBERED = 2_048
@@ -43,7 +43,7 @@ def _columns(
     selection: Selection,
     paths: tuple[tuple[str, ...], ...],
 ) -> Columns:
-    needed = set(ALWAYS)
+    needed = {"id"}
     for path in paths:
         named: Any = get_named_type(return_type)
         for step in path:
@@ -130,6 +130,14 @@ async def one_of(info: Info, read: Level, parent: Any, /, **arguments: Any) -> A
     return await loader(info.context, name, load).load(parent)
 
 
-async def follow(info: Info, model: type[SQLModel], entity_id: str | None) -> Any:
-    """The record a link leads to, batched with its siblings'; None where it leads nowhere."""
-    return await load_by_id(info.context, model, entity_id, columns_of(info, model))
+async def follow(info: Info, model: type[SQLModel], entity_id: str | None, *more: str) -> Any:
+    """The record a link leads to, batched with its siblings'; None where it leads nowhere.
+
+    Args:
+        info: of the field's resolver.
+        model: the record's model.
+        entity_id: its id, if there is one.
+        more: columns that the resolver itself looks at.
+    """
+    columns = with_columns(model, columns_of(info, model), *more)
+    return await load_by_id(info.context, model, entity_id, columns)

@@ -117,7 +117,7 @@ class Story(Node):
 
     @strawberry.field(
         description="Its tasks in the order of the board, archived ones too.",
-        metadata=reads("id", **PAGED, **level(_tasks_of_stories)),
+        metadata=reads("id", "workspace_id", **PAGED, **level(_tasks_of_stories)),
     )
     async def tasks(
         self,
@@ -173,7 +173,7 @@ class Sprint(Node):
 
     @strawberry.field(
         description="Its tasks in the order of the board, archived ones too.",
-        metadata=reads("id", **PAGED, **level(_tasks_of_sprints)),
+        metadata=reads("id", "workspace_id", **PAGED, **level(_tasks_of_sprints)),
     )
     async def tasks(
         self,
@@ -187,7 +187,8 @@ class Sprint(Node):
         return await one_of(info, _tasks_of_sprints, self, **asdict(page))
 
     @strawberry.field(
-        description="Its stories, newest first.", metadata=reads("id", **PAGED, **level(_stories))
+        description="Its stories, newest first.",
+        metadata=reads("id", "workspace_id", **PAGED, **level(_stories)),
     )
     async def stories(
         self,

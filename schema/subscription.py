@@ -19,7 +19,7 @@ from resolvers.workspaces import get_workspace
 from schema.context import GraphQLContext, Info
 from schema.event import Event
 from schema.run import OutputLine
-from subscriptions import streams
+from subscriptions import stream_items, streams
 from subscriptions.cursor import EARLIEST, LATEST, Cursor, encode_cursor, parse_position
 from subscriptions.hub import Hub
 from subscriptions.log import OutputLine as LoggedLine
@@ -266,11 +266,11 @@ def _item(item: Any) -> Any:
     match item:
         case EventItem():
             return item.event
-        case streams.Checkpoint():
+        case stream_items.Checkpoint():
             return Checkpoint(cursor=item.cursor)
-        case streams.ResyncRequired():
+        case stream_items.ResyncRequired():
             return ResyncRequired(reason=item.reason, floor=item.floor, head=item.head)
-        case streams.StreamClosed():
+        case stream_items.StreamClosed():
             return StreamClosed(reason=item.reason, cursor=item.cursor or LATEST)
     raise TypeError(f"a stream does not yield {type(item).__name__}")
 

@@ -261,7 +261,8 @@ class Task(Node):
         return found
 
     @strawberry.field(
-        description="Its runs, newest first.", metadata=reads("id", **PAGED, **level(_runs))
+        description="Its runs, newest first.",
+        metadata=reads("id", "workspace_id", **PAGED, **level(_runs)),
     )
     async def runs(
         self,
@@ -276,7 +277,7 @@ class Task(Node):
 
     @strawberry.field(
         description="What happened to it, newest first.",
-        metadata=reads("id", **PAGED, **level(_histories)),
+        metadata=reads("id", "workspace_id", **PAGED, **level(_histories)),
     )
     async def history(
         self,
@@ -291,7 +292,7 @@ class Task(Node):
 
 
 async def _live_task(info: Info, task_id: str | None) -> Task | None:
-    found: Any = await follow(info, TaskRow, task_id)
+    found: Any = await follow(info, TaskRow, task_id, "deleted_at")
     return None if found is None or found.deleted_at is not None else found
 
 

@@ -8,12 +8,13 @@ failed session, so that a machine meant to run everything cannot quietly run les
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
 import pytest
+
+from tests.support.databases import new_name
 
 POSTGRES_ADDRESS = ("127.0.0.1", 5432)
 REDIS_ADDRESS = ("127.0.0.1", 6379)
@@ -118,7 +119,7 @@ async def postgres_url() -> AsyncIterator[str]:
     """``postgresql://…`` of an empty database that lives as long as the test."""
     import asyncpg
 
-    name = f"dragoman_test_{uuid.uuid4().hex}"
+    name = new_name("test")
     host, port = POSTGRES_ADDRESS
     admin = await asyncpg.connect(host=host, port=port, user="root", database="test")
     try:

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 import models.database
 from models import Counter, Event, EventStream, Task, Workspace, new_id, table_of, utcnow
 from models.base import json_contains
-from models.database import Database, DatabaseBusyError, DatabaseOptions
+from models.database import Database, DatabaseOptions
+from models.errors import DatabaseBusyError, UnknownOutcomeError
 from models.transaction import Transaction, select_all
 from resolvers.events import PendingEvent, append_events
 
@@ -253,6 +254,51 @@ async def test_a_connection_that_was_lost_while_idle_is_not_used(
                 await transaction.rows(backends)
             async with ask() as reader:
                 assert await reader.scalar(sa.select(sa.literal(1))) == 1
+    finally:
+        await database.close()
+        await other.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_connection_that_is_lost_in_a_statement_is_said_to_be(database_url: str) -> None:
+    database, other = Database(database_url), Database(database_url)
+    sleeping = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+    )
+    try:
+        async with database.read() as reader:
+            statement = asyncio.create_task(reader.scalar(sa.text("SELECT pg_sleep(60)")))
+            async with other.write() as transaction:
+                while not await transaction.rows(sleeping):
+                    await asyncio.sleep(0.01)
+            with pytest.raises(DatabaseBusyError, match="lost"):
+                await statement
+    finally:
+        await database.close()
+        await other.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_who_loses_the_connection_in_the_end_is_not_told_that_nothing_was_done(
+    database_url: str,
+) -> None:
+    database, other = Database(database_url), Database(database_url)
+    try:
+        with pytest.raises(UnknownOutcomeError):
+            async with database.write() as transaction:
+                await transaction.next_number("site", "x")
+                async with other.read() as reader:
+                    await reader.rows(
+                        sa.text(
+                            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                        )
+                    )
+        async with database.write() as transaction:
+            assert await transaction.next_number("site", "x") == 1
     finally:
         await database.close()
         await other.close()

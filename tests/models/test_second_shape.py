@@ -1,6 +1,5 @@
 """Upgrading a database with runs in it fills what is kept about them, and loses nothing."""
 
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from alembic.config import Config
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import Run, RunOutput, new_id, table_of
-from server.migrations import DIRECTORY
+from server.migrations import DIRECTORY, HEAD
+from tests.support.databases import new_name
 from tests.support.fixtures import BOTH, POSTGRES, postgres_admin
 
 AT = "2026-02-03 04:05:06.000000"
@@ -100,7 +100,7 @@ async def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> 
     if request.param == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path / 'old.db'}"
         return
-    name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
+    name = new_name("test")
     await postgres_admin(f"CREATE DATABASE {name}")
     try:
         yield f"{POSTGRES}/{name}"
@@ -116,12 +116,12 @@ async def test_totals_are_filled_and_nothing_is_lost(empty_database_url: str) ->
             connection.exec_driver_sql("PRAGMA foreign_keys = ON")
         _go_to(connection, "0001", up=True)
         workspace = _fill(connection)
-        _go_to(connection, "0002", up=True)
+        _go_to(connection, HEAD, up=True)
         _look(connection, workspace)
         _go_to(connection, "0001", up=False)
         names = {column["name"] for column in sa.inspect(connection).get_columns("run")}
         assert names.isdisjoint({"queue_key", "command", "token_budget"})
-        _go_to(connection, "0002", up=True)
+        _go_to(connection, HEAD, up=True)
         _look(connection, workspace)
 
     try:

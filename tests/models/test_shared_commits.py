@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from models import Counter, Event, EventStream, table_of, utcnow
-from models.database import Database, DatabaseOptions, StorageFullError
+from models.database import Database, DatabaseOptions
+from models.errors import StorageFullError
 from models.transaction import Transaction
 
 EVENT = table_of(Event).c
@@ -227,24 +228,28 @@ CHILD = """
 import asyncio, sys
 sys.path.insert(0, {root!r})
 from tests.models.test_shared_commits import _append
-from models.database import Database
+import models.write_ahead_log
+from models.database import Database, DatabaseOptions
 
 async def work(database):
     while True:
         print(await _append(database), flush=True)
 
 async def main():
-    database = Database("sqlite+aiosqlite:///" + sys.argv[1])
+    models.write_ahead_log.CHECKPOINT_ROWS = 30
+    options = DatabaseOptions(synchronous=sys.argv[2])
+    database = Database("sqlite+aiosqlite:///" + sys.argv[1], options)
     await asyncio.gather(*(work(database) for _ in range(8)))
 
 asyncio.run(main())
 """
 
 
-def _killed_after(path: str, lines: int) -> set[int]:
+def _killed_after(path: str, synchronous: str, lines: int) -> set[int]:
     """The numbers that eight writers in a process of their own acknowledged until it was killed."""
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(root=str(ROOT)), path], stdout=subprocess.PIPE
+        [sys.executable, "-c", CHILD.format(root=str(ROOT)), path, synchronous],
+        stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         found = [child.stdout.readline() for _ in range(lines)]
@@ -253,13 +258,14 @@ def _killed_after(path: str, lines: int) -> set[int]:
     return {int(line) for line in found if line.endswith(b"\n")}
 
 
-async def test_what_was_acknowledged_survives_a_kill(database: Database) -> None:
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+async def test_what_was_acknowledged_survives_a_kill(database: Database, synchronous: str) -> None:
     await _open(database)
     await database.close()
     path = str(database.path)
     acknowledged: set[int] = set()
     for lines in (1, 20, 100):
-        acknowledged |= await asyncio.to_thread(_killed_after, path, lines)
+        acknowledged |= await asyncio.to_thread(_killed_after, path, synchronous, lines)
         again = Database(f"sqlite+aiosqlite:///{path}")
         kept = await _kept(again)
         await again.close()

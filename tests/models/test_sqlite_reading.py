@@ -2,18 +2,49 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from models.database import Database, DatabaseBusyError, DatabaseOptions
+from models import TaskTotal
+from models.database import Database, DatabaseOptions
+from models.errors import DatabaseBusyError
+from models.prepared import Prepared
+from models.transaction import Reader
 
 COUNT_FOR_LONG = sa.text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :size)"
-    " SELECT count(*) FROM n"
+    " SELECT count(*) AS total FROM n"
 )
+
+
+def _counting(_dialect: str) -> Any:
+    return COUNT_FOR_LONG.columns(total=sa.Integer())
+
+
+PREPARED = Prepared(TaskTotal, ["total"], ["size"], _counting)
+
+
+async def _by_sqlalchemy(reader: Reader, size: int) -> int:
+    return int(await reader.scalar(COUNT_FOR_LONG.bindparams(size=size)))
+
+
+async def _by_prepared(reader: Reader, size: int) -> int:
+    (found,) = await reader.fetch(PREPARED, size)
+    return found.total
+
+
+Count = Callable[[Reader, int], Awaitable[int]]
+"""Counts up to a number, which takes as long as one likes."""
+
+
+@pytest.fixture(params=[_by_sqlalchemy, _by_prepared])
+def count(request: pytest.FixtureRequest) -> Count:
+    found: Count = request.param
+    return found
 
 
 @pytest.fixture
@@ -26,7 +57,7 @@ async def small(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Database
     await database.close()
 
 
-async def test_a_slow_statement_does_not_hold_the_loop(small: Database) -> None:
+async def test_a_slow_statement_does_not_hold_the_loop(small: Database, count: Count) -> None:
     longest = 0.0
 
     async def watch() -> None:
@@ -39,16 +70,34 @@ async def test_a_slow_statement_does_not_hold_the_loop(small: Database) -> None:
     watcher = asyncio.create_task(watch())
     async with small.read() as reader:
         size = 300_000
-        assert await reader.scalar(COUNT_FOR_LONG.bindparams(size=size)) == size
+        assert await count(reader, size) == size
         assert await reader.scalar(sa.text("SELECT 1")) == 1
     watcher.cancel()
     assert longest < 0.1
 
 
-async def test_a_statement_without_end_is_ended(small: Database) -> None:
+async def test_siblings_of_a_slow_statement_have_their_turns(small: Database) -> None:
+    sizes = [300_000, 3, 200_000, 5, 7]
+    async with small.read() as reader:
+        counts = [_by_prepared(reader, size) for size in sizes]
+        others = [_by_sqlalchemy(reader, size) for size in sizes]
+        assert await asyncio.gather(*counts, *others) == sizes + sizes
+
+
+async def test_a_quick_sibling_does_not_cut_a_slow_statement_short(small: Database) -> None:
+    began = time.monotonic()
+    async with small.read() as reader:
+        both = [_by_prepared(reader, 10**12), _by_prepared(reader, 3)]
+        slow, quick = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(slow, DatabaseBusyError)
+    assert quick == 3
+    assert time.monotonic() - began >= small.options.statement_timeout
+
+
+async def test_a_statement_without_end_is_ended(small: Database, count: Count) -> None:
     with pytest.raises(DatabaseBusyError, match="too long"):
         async with small.read() as reader:
-            await reader.scalar(COUNT_FOR_LONG.bindparams(size=10**12))
+            await count(reader, 10**12)
     async with small.read() as reader:
         assert await reader.scalar(sa.text("SELECT 1")) == 1
 
@@ -62,10 +111,12 @@ async def test_readers_are_bounded_and_given_back(small: Database) -> None:
         assert await reader.scalar(sa.text("SELECT 1")) == 1
 
 
-async def test_a_cancelled_slow_read_gives_its_connection_back(small: Database) -> None:
+async def test_a_cancelled_slow_read_gives_its_connection_back(
+    small: Database, count: Count
+) -> None:
     async def read() -> None:
         async with small.read() as reader:
-            await reader.scalar(COUNT_FOR_LONG.bindparams(size=2_000_000))
+            await count(reader, 2_000_000)
 
     for _ in range(3):
         task = asyncio.create_task(read())

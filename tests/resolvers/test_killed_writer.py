@@ -12,7 +12,9 @@ from resolvers.context import Context
 from resolvers.workspaces import create_workspace
 from subscriptions.hub import Hub
 from subscriptions.log import DatabaseLog
-from subscriptions.streams import Checkpoint, EventItem, event_stream
+from subscriptions.pages import EventItem
+from subscriptions.stream_items import Checkpoint
+from subscriptions.streams import event_stream
 
 COMMIT_AND_DIE = """
 import asyncio, os, signal, sys

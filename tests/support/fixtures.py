@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from models.enums import Role
 from resolvers.context import Context, Services
 from resolvers.principal import SYSTEM, Principal
 from server.migrations import migrate
+from tests.support.databases import drop_orphans, new_name
 from tests.support.fakes import RecordingDispatcher, RecordingWakeUps, no_git
 
 POSTGRES = os.environ.get("DRAGOMAN_TEST_POSTGRES", "postgresql+asyncpg://root@127.0.0.1:5432")
@@ -79,7 +79,8 @@ def _run_apart(work: Coroutine[Any, Any, Any]) -> None:
 @pytest.fixture(scope="session")
 def postgres_template() -> Iterator[str]:
     """A PostgreSQL database that tests copy."""
-    name = f"dragoman_template_{uuid.uuid4().hex[:12]}"
+    _run_apart(drop_orphans(POSTGRES.replace("+asyncpg", "")))
+    name = new_name("template")
     _run_apart(postgres_admin(f"CREATE DATABASE {name}"))
     _run_apart(migrate(f"{POSTGRES}/{name}"))
     _run_apart(postgres_admin(_KEEP_ROWS, database=name))
@@ -102,7 +103,7 @@ class PostgresDatabases:
         """The name of one as migrations leave it."""
         if self.free:
             return self.free.pop()
-        name = f"dragoman_test_{uuid.uuid4().hex[:12]}"
+        name = new_name("test")
         self.shape = self.shape or await postgres_admin(_SHAPE, database=self.template)
         await postgres_admin(
             f"CREATE DATABASE {name} TEMPLATE {self.template}",

@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support.databases import new_name
 
 POSTGRES = "postgresql://root@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
@@ -245,10 +246,14 @@ async def _postgres(statement: str) -> None:
 
 
 @contextlib.contextmanager
-def fresh_postgres() -> Iterator[str]:
-    """The address of an empty database that lives as long as the block."""
-    name = f"dragoman_e2e_{uuid.uuid4().hex[:12]}"
-    _apart(_postgres(f"CREATE DATABASE {name}"))
+def fresh_postgres(template: str = "template1") -> Iterator[str]:
+    """The address of a database that lives as long as the block: a copy of an empty one.
+
+    Args:
+        template: the name of another one to copy, which nobody uses meanwhile.
+    """
+    name = new_name("e2e")
+    _apart(_postgres(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield f"{POSTGRES}/{name}"
     finally:
