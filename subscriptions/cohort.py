@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from contextlib import suppress
+from itertools import takewhile
+from typing import Any, Final, Protocol, cast
 
-from subscriptions.delivery import Payload, Selection
+from subscriptions.delivery import Batch, Payload, Selection
 from subscriptions.pages import EventItem, Page
 from subscriptions.ports import Head
 
@@ -28,10 +30,17 @@ AT_ONCE: Final = 250
 """Messages and members served before other tasks get a turn."""
 
 REST_PER_WRITE: Final = 0.0001
-"""Seconds between two rounds for each write of the first: some ten times what it takes."""
+"""Seconds between two rounds for each write of the first: some ten times what it takes.
 
-LONGEST_REST: Final = 0.025
+Twice as long where entries come faster than rounds: only then a longer rest saves writes.
+"""
+
+LONGEST_REST: Final = 0.035
 SHORTEST_REST: Final = 0.001
+
+
+Chosen = range | tuple[int, ...]
+"""Which entries of a page, by their places in it, in order."""
 
 
 class Member(Protocol):
@@ -48,16 +57,10 @@ class Member(Protocol):
     def root(self, item: EventItem) -> Any:
         """What the selection is made of."""
 
-    def choose(self, items: Sequence[EventItem], now: float) -> Sequence[EventItem] | None:
+    def choose(self, items: Sequence[EventItem], now: float) -> Chosen | None:
         """Which of these consecutive entries it still wants; None: dismiss it. Changes nothing."""
 
-    def deliver(
-        self,
-        items: Sequence[EventItem],
-        chosen: Sequence[EventItem],
-        payloads: Sequence[Payload],
-        now: float,
-    ) -> bool:
+    def deliver(self, items: Sequence[EventItem], chosen: Chosen, batch: Batch, now: float) -> bool:
         """Push the chosen ones and pass the others.
 
         There are fewer payloads than chosen entries where the next one has to take the long way.
@@ -66,6 +69,35 @@ class Member(Protocol):
 
     def dismiss(self) -> None:
         """Let its own task go on."""
+
+
+class _Round:
+    """The entries of one round, with what is made of them once for all members."""
+
+    def __init__(self, items: Sequence[EventItem], now: float) -> None:
+        self.items = items
+        self.now = now
+        self.end = items[-1].event.seq
+        self._known: dict[Selection, dict[int, Payload | None]] = {}
+        self._batches: dict[tuple[Selection, Chosen], Batch] = {}
+
+    def batch(self, selection: Selection, chosen: Chosen) -> Batch | None:
+        """The payloads of entries, up to the first that cannot be made; None: render them first."""
+        found = self._batches.get((selection, chosen))
+        if found is None:
+            known = self._known.get(selection, {})
+            if any(place not in known for place in chosen):
+                return None
+            made = takewhile(lambda payload: payload is not None, map(known.get, chosen))
+            found = self._batches[selection, chosen] = Batch(cast("list[Payload]", list(made)))
+        return found
+
+    async def render(self, member: Member) -> None:
+        """Make the payloads that a member wants."""
+        known = self._known.setdefault(member.selection, {})
+        for place in member.choose(self.items, self.now) or ():
+            if place not in known:
+                known[place] = await member.selection.payload(member.root(self.items[place]))
 
 
 class Cohort:
@@ -86,6 +118,7 @@ class Cohort:
         self._members: dict[Member, None] = {}
         self._epoch = -1
         self._news = asyncio.Event()
+        self._rejoined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._serving = False
         self._rest_until = 0.0
@@ -108,6 +141,7 @@ class Cohort:
         """Take a dismissed member in again; what it missed is read for it."""
         if not self.join(member, epoch=epoch):
             return False
+        self._rejoined.set()
         self.wake()
         return True
 
@@ -149,6 +183,7 @@ class Cohort:
         """One round; whether there is more to read."""
         await self._rest()
         self._news.clear()
+        self._rejoined.clear()
         if not self._members:
             return False
         page = await self._read(min(member.seq for member in self._members))
@@ -160,58 +195,57 @@ class Cohort:
         return page.end < page.head.seq or not self._is_present(page)
 
     async def _rest(self) -> None:
+        """Wait as long as the last round demands, unless somebody missed what others have got."""
         seconds = self._rest_until - asyncio.get_running_loop().time()
         if seconds > 0:
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._rejoined.wait()
 
     async def _hand(self, items: Sequence[EventItem], after: int) -> None:
-        rendered: dict[Selection, dict[int, Payload | None]] = {}
         now = asyncio.get_running_loop().time()
+        one_round = _Round(items, now)
         served = writes = 0
         for member in tuple(self._members):
             if served >= AT_ONCE:
                 served = 0
                 await asyncio.sleep(0)
-            if member not in self._members:
-                continue
             if member.seq < after:  # it joined while this was read
                 self._news.set()
                 continue
+            if member.seq >= one_round.end:
+                continue
             try:
-                messages = await self._serve_one(member, items, rendered, now)
+                while (messages := self._serve_one(member, one_round)) is None:
+                    await one_round.render(member)
             except Exception:
                 logger.debug("a member goes on by itself", exc_info=True)
                 self._dismiss(member)
                 continue
             served += max(1, messages)
             writes += messages > 0
-        rest = min(writes * REST_PER_WRITE, LONGEST_REST)
-        self._rest_until = now + rest if rest >= SHORTEST_REST else 0.0
+        rest = min(writes * REST_PER_WRITE * min(len(items), 2), LONGEST_REST)
+        if rest >= SHORTEST_REST:
+            self._rest_until = max(self._rest_until, now + rest)
 
-    async def _serve_one(
-        self,
-        member: Member,
-        items: Sequence[EventItem],
-        rendered: dict[Selection, dict[int, Payload | None]],
-        now: float,
-    ) -> int:
-        """Hand a member what it wants; how many messages that were."""
-        known = rendered.setdefault(member.selection, {})
-        # Rendering takes time, in which a member may have gone, or lost a permission: it chooses
-        # anew, until nothing is left to render.
-        while (chosen := member.choose(items, now)) is not None:
-            missing = [item for item in chosen if item.event.seq not in known]
-            if not missing:
-                payloads = _ready(chosen, known)
-                if not member.deliver(items, chosen, payloads, now):
-                    self._dismiss(member)
-                return len(payloads)
-            for item in missing:
-                known[item.event.seq] = await member.selection.payload(member.root(item))
-            if member not in self._members:
-                return 0
-        self._dismiss(member)
-        return 0
+    def _serve_one(self, member: Member, one_round: _Round) -> int | None:
+        """Hand a member what it wants; how many messages that were, None: render them first.
+
+        Rendering takes time, in which a member may have gone, or lost a permission: it is asked
+        anew afterwards what it wants.
+        """
+        if member not in self._members:
+            return 0
+        chosen = member.choose(one_round.items, one_round.now)
+        if chosen is None:
+            self._dismiss(member)
+            return 0
+        batch = one_round.batch(member.selection, chosen)
+        if batch is None:
+            return None
+        if not member.deliver(one_round.items, chosen, batch, one_round.now):
+            self._dismiss(member)
+        return len(batch.payloads)
 
     def _dismiss(self, member: Member) -> None:
         if member in self._members:
@@ -221,14 +255,3 @@ class Cohort:
     def _dismiss_all(self) -> None:
         for member in tuple(self._members):
             self._dismiss(member)
-
-
-def _ready(chosen: Sequence[EventItem], known: dict[int, Payload | None]) -> list[Payload]:
-    """The payloads up to the first that could not be made."""
-    payloads: list[Payload] = []
-    for item in chosen:
-        payload = known[item.event.seq]
-        if payload is None:
-            break
-        payloads.append(payload)
-    return payloads

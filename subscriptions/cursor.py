@@ -113,6 +113,21 @@ def parse_position(text: str | None) -> Cursor | Literal["EARLIEST"] | None:
     return decode_cursor(text)
 
 
+def latest_position(after: str | None, last_event_id: str | None) -> str | None:
+    """Of two positions the one reached last: what a client says it saw last is from a reconnect.
+
+    Raises:
+        InvalidCursor: one of them is no position.
+    """
+    if last_event_id is None:
+        return after
+    seen, asked = parse_position(last_event_id), parse_position(after)
+    if isinstance(seen, Cursor) and isinstance(asked, Cursor):
+        same_log = (seen.stream, seen.epoch) == (asked.stream, asked.epoch)
+        return after if same_log and asked.seq > seen.seq else last_event_id
+    return last_event_id
+
+
 def _bytes_of(stream: str) -> bytes:
     """The 16 bytes of a UUID text; only its canonical spelling, so that cursors are unique."""
     try:

@@ -7,10 +7,13 @@ codes) whatever fields the client selected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+FORMS_KEPT: Final = 4
+"""Forms of a batch kept at a time: clients that name their operations alike are sent the same."""
 
 
 class Payload(Protocol):
@@ -32,12 +35,31 @@ class Selection(Protocol):
         """The payload of an event; None where it has to take the long way."""
 
 
+class Batch:
+    """Payloads that go to several clients, in order, with the forms they were sent in."""
+
+    __slots__ = ("_forms", "payloads")
+
+    def __init__(self, payloads: Sequence[Payload]) -> None:
+        self.payloads = payloads
+        self._forms: dict[str, Any] = {}
+
+    def form(self, name: str, make: Callable[[Sequence[Payload]], Any]) -> Any:
+        """What ``make`` makes of the payloads, the same for all who give this name."""
+        found = self._forms.get(name)
+        if found is None:
+            if len(self._forms) >= FORMS_KEPT:
+                self._forms.clear()
+            found = self._forms[name] = make(self.payloads)
+        return found
+
+
 class Outlet(Protocol):
     """The way to a client that needs no task to be woken."""
 
     selection: Selection
 
-    def push(self, payloads: Sequence[Payload]) -> int:
+    def push(self, batch: Batch) -> int:
         """Send results at once, in this order.
 
         Returns:

@@ -8,16 +8,16 @@ as slow as it likes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from subscriptions.backends.backoff import Backoff
-from subscriptions.cohort import Cohort, Member
+from subscriptions.cohort import Cohort
 from subscriptions.pages import PAGE_ENTRIES, Page, PageCache, make_page
 from subscriptions.ports import Head, LogReader, is_log_key
+from subscriptions.watcher import HubClosedError, Watcher
 
 logger = logging.getLogger("dragoman.hub")
 
@@ -34,116 +34,14 @@ class LogUnavailableError(Exception):
     """The log could not be read now; trying again later may work."""
 
 
-class HubClosedError(Exception):
-    """This process is going down: streams end here and go on elsewhere."""
-
-
-class Watcher:
-    """One who waits for news about some keys; made by `Hub.watch`.
-
-    Wake-ups coalesce: however many come while nobody waits, the next `wait` returns once.
-    """
-
-    def __init__(self, hub: Hub, keys: frozenset[str]) -> None:
-        self.keys = keys
-        self._hub = hub
-        self._woken: set[str] = set()
-        self._is_woken = False
-        self._sleeper: asyncio.Future[None] | None = None
-        self._standing: dict[str, tuple[int, int]] = {}
-        self._deadline: asyncio.Timeout | None = None
-        self.following: str | None = None
-
-    def stands_at(self, key: str, *, epoch: int, seq: int) -> None:
-        """Say how far the log `key` was read, for the tick to find out what was missed."""
-        self._standing[key] = (epoch, seq)
-
-    async def wait(self, timeout: float) -> frozenset[str]:  # noqa: ASYNC109 - answers, not raises
-        """The keys with news since the last call; empty after `timeout` seconds without any.
-
-        Raises:
-            HubClosedError: the process is going down.
-        """
-        if not self._is_woken and timeout > 0:
-            self._sleeper = asyncio.get_running_loop().create_future()
-            try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout) as self._deadline:
-                        await self._sleeper
-            finally:
-                self._sleeper = self._deadline = None
-        if self._hub.is_closing:
-            raise HubClosedError
-        woken, self._woken = frozenset(self._woken), set()
-        self._is_woken = False
-        return woken
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a `wait` is going on."""
-        return self._sleeper is not None
-
-    def hurry(self, when: float) -> None:
-        """Let a `wait` that is going on end by this time of the loop's clock."""
-        deadline = self._deadline.when() if self._deadline else None
-        if self._deadline is not None and deadline is not None and when < deadline:
-            self._deadline.reschedule(when)
-
-    @contextlib.contextmanager
-    def follow(self, key: str, member: Member, *, epoch: int) -> Iterator[Callable[[], bool]]:
-        """Be handed the entries of `key` while waiting, rather than be woken for them.
-
-        The block gets what takes a dismissed member in again, behind the others if need be; that
-        says False where it cannot go with them any more.
-        """
-        cohort = self._hub.cohort(key)
-        if self._is_woken or not cohort.join(member, epoch=epoch):
-            yield lambda: False
-            return
-        self.following = key
-        try:
-            yield lambda: cohort.rejoin(member, epoch=epoch)
-        finally:
-            self.following = None
-            cohort.leave(member)
-
-    def has_news(self, key: str) -> bool:
-        """Whether there is news of this key."""
-        return key in self._woken
-
-    def take(self, key: str) -> bool:
-        """Whether there is news of this key, which then is news no longer."""
-        if key in self._woken:
-            self._woken.discard(key)
-            return True
-        return False
-
-    def wake(self, keys: Iterable[str]) -> None:
-        """Let `wait` return; called by the hub."""
-        self._woken.update(self.keys.intersection(keys))
-        self._is_woken = True
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
-
-    def is_reading(self, key: str) -> bool:
-        """Whether it said how far it read this log."""
-        return key in self._standing
-
-    def is_behind(self, key: str, head: Head | None, *, known: Head | None) -> bool:
-        """Whether `head` shows what this watcher has not read (or, not reading, not heard of)."""
-        standing = self._standing.get(key)
-        if head is None or standing is None:
-            return head is None or head != known
-        return head.epoch != standing[0] or head.seq > standing[1] or head.ended
-
-
 class _Topic:
     """What the hub knows of one watched key."""
 
-    __slots__ = ("cohort", "head", "looked_at", "looking", "moment", "tail", "watchers")
+    __slots__ = ("cohort", "head", "looked_at", "looking", "moment", "tail", "to_wake", "watchers")
 
     def __init__(self, moment: int) -> None:
         self.watchers: set[Watcher] = set()
+        self.to_wake: set[Watcher] = set()  # those whom no cohort serves
         self.cohort: Cohort | None = None
         self.moment = moment
         self.head: Head | None = None
@@ -156,6 +54,23 @@ class _Topic:
         if self.looking is not None and not done.cancelled() and done.exception() is None:
             self.looked_at = self.looking[0]
         self.looking = None
+
+
+class _Watching:
+    """The block of `Hub.watch`. A class: thousands stand in such blocks."""
+
+    __slots__ = ("_hub", "_watcher")
+
+    def __init__(self, hub: Hub, watcher: Watcher) -> None:
+        self._hub = hub
+        self._watcher = watcher
+
+    async def __aenter__(self) -> Watcher:
+        self._hub.register(self._watcher)
+        return self._watcher
+
+    async def __aexit__(self, *_: object) -> None:
+        self._hub.forget(self._watcher)
 
 
 class Hub:
@@ -183,6 +98,7 @@ class Hub:
         self._flights: dict[tuple[str, int, int], asyncio.Task[Any]] = {}
         self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._ticker: asyncio.Task[None] | None = None
+        self._nobody: asyncio.Event | None = None
         self.is_closing = False
         self.wakeups_lost_total = 0
         self.ticks_total = 0
@@ -193,29 +109,35 @@ class Hub:
         """How many watchers there are now."""
         return len({watcher for topic in self._topics.values() for watcher in topic.watchers})
 
-    @contextlib.asynccontextmanager
-    async def watch(self, *keys: str) -> AsyncIterator[Watcher]:
+    def watch(self, *keys: str) -> _Watching:
         """Register a watcher of these keys for the length of the block.
 
         What happens from here on wakes it, so a log that is read after this has no seam.
         """
-        watcher = Watcher(self, frozenset(keys))
+        return _Watching(self, Watcher(self, frozenset(keys)))
+
+    def register(self, watcher: Watcher) -> None:
+        """Begin to wake a watcher; for `watch`."""
         for key in watcher.keys:
             topic = self._topics.get(key)
             if topic is None:
                 topic = self._topics[key] = _Topic(next(self._moments))
             topic.watchers.add(watcher)
+            topic.to_wake.add(watcher)
         if self.is_closing:
             watcher.wake(())
         self._keep_ticking()
-        try:
-            yield watcher
-        finally:
-            for key in watcher.keys:
-                topic = self._topics[key]
-                topic.watchers.discard(watcher)
-                if not topic.watchers:
-                    del self._topics[key]
+
+    def forget(self, watcher: Watcher) -> None:
+        """The end of `register`."""
+        for key in watcher.keys:
+            topic = self._topics[key]
+            topic.watchers.discard(watcher)
+            topic.to_wake.discard(watcher)
+            if not topic.watchers:
+                del self._topics[key]
+        if self._nobody is not None and not self._topics:
+            self._nobody.set()
 
     def wake(self, keys: Iterable[str]) -> None:
         """Something happened under these keys. Never blocks; keys nobody watches cost nothing."""
@@ -223,14 +145,18 @@ class Hub:
             topic = self._topics.get(key)
             if topic is not None:
                 topic.moment = next(self._moments)
-                self._wake(key, topic)
+                if topic.cohort is not None:
+                    topic.cohort.wake()
+                for watcher in topic.to_wake:
+                    watcher.wake((key,))
 
-    def _wake(self, key: str, topic: _Topic) -> None:
-        if topic.cohort is not None:
-            topic.cohort.wake()
-        for watcher in topic.watchers:
-            if watcher.following != key:
-                watcher.wake((key,))
+    def spare(self, key: str, watcher: Watcher) -> None:
+        """Do not wake a watcher for this key: a cohort serves it."""
+        self._topics[key].to_wake.discard(watcher)
+
+    def wake_again(self, key: str, watcher: Watcher) -> None:
+        """The end of `spare`."""
+        self._topics[key].to_wake.add(watcher)
 
     def cohort(self, key: str) -> Cohort:
         """The watchers of a log who wait for its next entry together; somebody watches it."""
@@ -248,6 +174,13 @@ class Hub:
         for topic in self._topics.values():
             for watcher in topic.watchers:
                 watcher.wake(())
+
+    async def unwatched(self) -> None:
+        """Close, and wait until the last watcher has gone: all streams have said why they end."""
+        self._nobody = asyncio.Event()
+        self.close()
+        if self._topics:
+            await self._nobody.wait()
 
     async def aclose(self) -> None:
         """Close, and end the hub's own tasks."""
@@ -407,10 +340,8 @@ class Hub:
             known, topic.head = topic.head, head
             behind = [
                 watcher
-                for watcher in topic.watchers
-                if watcher.is_waiting
-                and watcher.following != key
-                and watcher.is_behind(key, head, known=known)
+                for watcher in topic.to_wake
+                if watcher.is_waiting and watcher.is_behind(key, head, known=known)
             ]
             followers = topic.cohort if topic.cohort and topic.cohort.is_behind(head) else None
             if behind or followers:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from models import Event, EventStream, Run, RunOutput, table_of
 from models.database import Database
+from models.prepared import Prepared
 from models.transaction import Reader
 from subscriptions.ports import EVENTS, RUN_OUTPUT, Head, Reading, events_key, run_key, stream_of
 
@@ -74,26 +76,60 @@ _EVENT_COLUMNS: Final = (
 )
 
 # One statement is one snapshot of head and entries, on every database. It is asked for each event
-# of a log that somebody follows, so it is built once.
-_EVENTS_AFTER: Final = (
+# of a log that somebody follows, so it is prepared. The page is cut before it is joined: behind a
+# join, databases read and sort all that follows, however much that is. A join promises no order.
+_PAGE: Final = (
+    sa.select(*_EVENT_COLUMNS)
+    .where(
+        _EVENT.stream_id == sa.bindparam("stream_id"),
+        _EVENT.seq > sa.bindparam("after", type_=sa.BigInteger),
+    )
+    .order_by(_EVENT.seq)
+    .limit(sa.bindparam("count", type_=sa.Integer))
+    .subquery("page")
+)
+_EVENTS: Final = (
     sa.select(
         _STREAM.epoch.label("head_epoch"),
         _STREAM.seq.label("head_seq"),
         _STREAM.floor.label("head_floor"),
-        *_EVENT_COLUMNS,
+        *_PAGE.c,
     )
-    .select_from(
-        table_of(EventStream).outerjoin(
-            table_of(Event),
-            sa.and_(
-                _EVENT.stream_id == _STREAM.id,
-                _EVENT.seq > sa.bindparam("after", type_=sa.BigInteger),
-            ),
-        )
-    )
+    .select_from(table_of(EventStream).outerjoin(_PAGE, sa.true()))
     .where(_STREAM.id == sa.bindparam("stream_id"))
-    .order_by(_EVENT.seq)
-    .limit(sa.bindparam("count", type_=sa.Integer))
+)
+_EVENTS_AFTER: Final = Prepared(
+    Event,
+    [column.name for column in _EVENTS.selected_columns],
+    ["stream_id", "after", "count"],
+    lambda _dialect: _EVENTS,
+)
+
+# From the chunk on that has the position: to ask all for their last lines would be to read whatever
+# is before it.
+_BEGIN: Final = (
+    sa.select(sa.func.max(_OUTPUT.first_line))
+    .where(
+        _OUTPUT.run_id == sa.bindparam("run_id"),
+        _OUTPUT.first_line <= sa.bindparam("after", type_=sa.BigInteger),
+    )
+    .scalar_subquery()
+)
+_CHUNKS: Final = (
+    sa.select(_OUTPUT.first_line, _OUTPUT.data)
+    .where(
+        _OUTPUT.run_id == sa.bindparam("run_id"),
+        _OUTPUT.first_line >= sa.func.coalesce(_BEGIN, 0),
+        _OUTPUT.last_line > sa.bindparam("after", type_=sa.BigInteger),
+    )
+    .order_by(_OUTPUT.first_line)
+    .limit(CHUNKS_AT_ONCE)
+    .subquery("chunk")
+)
+_CHUNKS_AFTER: Final = (
+    sa.select(_RUN.output_lines, _RUN.finished_at, *_CHUNKS.c)
+    .select_from(table_of(Run).outerjoin(_CHUNKS, sa.true()))
+    .where(_RUN.id == sa.bindparam("run_id"))
 )
 
 
@@ -141,30 +177,17 @@ class DatabaseLog:
 
     async def _read_events(self, stream_id: str, *, after: int, limit: int) -> Reading | None:
         async with self._database.read() as reader:
-            rows = await reader.rows(
-                _EVENTS_AFTER.params(stream_id=stream_id, after=after, count=limit)
-            )
+            read: list[Any] = [*await reader.fetch(_EVENTS_AFTER, stream_id, after, limit)]
+            rows = sorted(read, key=attrgetter("seq"))
         if not rows:
             return None
         head = Head(epoch=rows[0].head_epoch, seq=rows[0].head_seq, floor=rows[0].head_floor)
         return Reading(head, [_event(stream_id, row) for row in rows if row.seq is not None])
 
     async def _read_output(self, run_id: str, *, after: int, limit: int) -> Reading | None:
-        chunks = sa.and_(_OUTPUT.run_id == _RUN.id, _OUTPUT.last_line > after)
-        statement = (
-            sa.select(
-                _RUN.output_lines,
-                _RUN.finished_at,
-                _OUTPUT.first_line,
-                _OUTPUT.data,
-            )
-            .select_from(table_of(Run).outerjoin(table_of(RunOutput), chunks))
-            .where(_RUN.id == run_id)
-            .order_by(_OUTPUT.first_line)
-            .limit(CHUNKS_AT_ONCE)
-        )
         async with self._database.read() as reader:
-            rows = await reader.rows(statement)
+            statement = _CHUNKS_AFTER.params(run_id=run_id, after=after)
+            rows = sorted(await reader.rows(statement), key=attrgetter("first_line"))
         if not rows:
             return None
         head = Head(

@@ -7,24 +7,36 @@ delivered from memory, so there is no seam between replay and live, and nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from subscriptions.backends.backoff import Backoff
-from subscriptions.cursor import EARLIEST, Cursor, encode_cursor, parse_position
-from subscriptions.delivery import Delivery, Outlet, Payload, Selection, current_delivery
-from subscriptions.hub import Hub, HubClosedError, LogUnavailableError, Watcher
+from subscriptions.cursor import (
+    EARLIEST,
+    Cursor,
+    encode_cursor,
+    latest_position,
+    parse_position,
+)
+from subscriptions.delivery import Batch, Delivery, current_delivery
+from subscriptions.following import Follower
+from subscriptions.hub import Hub, LogUnavailableError
 from subscriptions.pages import EventItem, Page
 from subscriptions.ports import Head, LogEntry, events_key, principal_key, run_key, stream_of
+from subscriptions.stream_items import (
+    Checkpoint,
+    CloseReason,
+    ResyncReason,
+    ResyncRequired,
+    StreamClosed,
+    StreamItem,
+)
+from subscriptions.watcher import HubClosedError, Watcher
 
 T = TypeVar("T")
 
-ResyncReason = Literal["TRIMMED", "WRONG_STREAM", "EPOCH_CHANGED", "AHEAD"]
-CloseReason = Literal[
-    "UNAUTHENTICATED", "FORBIDDEN", "NOT_FOUND", "GOING_AWAY", "UNAVAILABLE", "ENDED"
-]
 Authorize = Callable[[], Awaitable[float | None]]
 Predicate = Callable[[LogEntry], bool]
 Root = Callable[[EventItem], Any]
@@ -34,44 +46,6 @@ REFUSALS: Final[dict[str, CloseReason]] = {
     "FORBIDDEN": "FORBIDDEN",
     "NOT_FOUND": "NOT_FOUND",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Nothing for this client happened up to `cursor`: resume from here, not from further back."""
-
-    cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResyncRequired:
-    """What lies between the client's position and `head` cannot be delivered; read it by query.
-
-    The stream goes on from `head`. `floor` is the earliest position that could be resumed from.
-    """
-
-    reason: ResyncReason
-    floor: str
-    head: str
-
-    @property
-    def cursor(self) -> str:
-        """Where the stream goes on from."""
-        return self.head
-
-
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
-    """The last item. `cursor` is where a later stream goes on from: what was reached, else asked.
-
-    It is None where nothing was reached, and what happens from now on was asked for.
-    """
-
-    reason: CloseReason
-    cursor: str | None
-
-
-StreamItem = EventItem | Checkpoint | ResyncRequired | StreamClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +106,7 @@ def event_stream(
     Raises:
         InvalidCursor: `after` is not a position (when the first item is asked for).
     """
-    stream = _Stream(
+    stream = Stream(
         hub,
         key=events_key(stream_id),
         keep=_predicate(types, where),
@@ -159,7 +133,7 @@ def run_output_stream(
 
     Arguments and errors as for `event_stream`.
     """
-    stream = _Stream(
+    stream = Stream(
         hub,
         key=run_key(run_id),
         keep=where,
@@ -180,7 +154,7 @@ def _predicate(types: Collection[str] | None, where: Predicate | None) -> Predic
     return lambda entry: entry.type in wanted and where(entry)
 
 
-class _Stream:
+class Stream:
     """One subscriber's walk along one log."""
 
     def __init__(
@@ -210,7 +184,7 @@ class _Stream:
     async def items(self, after: str | None) -> AsyncGenerator[StreamItem, None]:
         """Everything the subscriber gets, last of all why it ended."""
         delivery = self.delivery = current_delivery.get()
-        asked = _latest(after, delivery.last_event_id if delivery else None)
+        asked = latest_position(after, delivery.last_event_id if delivery else None)
         start = parse_position(asked)
         keys = [self.key, *([self._principal] if self._principal else [])]
         reason: CloseReason
@@ -283,7 +257,7 @@ class _Stream:
         if delivery is None or delivery.outlet is None or self.root is None:
             return False
         payload = await delivery.outlet.selection.payload(self.root(item))
-        if payload is None or not delivery.outlet.push([payload]):
+        if payload is None or not delivery.outlet.push(Batch([payload])):
             return False
         self.told_at, delivery.cursor = self._now(), item.cursor
         return True
@@ -329,7 +303,7 @@ class _Stream:
         outlet = self.delivery.outlet if self.delivery is not None else None
         if outlet is None or self.root is None:
             return await watcher.wait(self._seconds_left())
-        follower = _Follower(self, watcher, outlet)
+        follower = Follower(self, watcher, outlet)
         with watcher.follow(self.key, follower, epoch=self.epoch) as rejoin:
             while True:
                 woken = await watcher.wait(self._seconds_left())
@@ -372,6 +346,7 @@ class _Stream:
             await self._ask(watcher)
 
     def is_asking_due(self, watcher: Watcher, now: float) -> bool:
+        """Whether nothing may be delivered before permission has been asked for again."""
         news = self._principal is not None and watcher.has_news(self._principal)
         return news or now - self._asked_at >= self.limits.authorize_every
 
@@ -421,80 +396,6 @@ class _Stream:
         return asyncio.get_running_loop().time()
 
 
-class _Follower:
-    """A stream as a member of its log's cohort; see `subscriptions.cohort.Member`."""
-
-    __slots__ = ("_outlet", "_stream", "_watcher", "is_to_ask")
-
-    def __init__(self, stream: _Stream, watcher: Watcher, outlet: Outlet) -> None:
-        self._stream = stream
-        self._watcher = watcher
-        self._outlet = outlet
-        self.is_to_ask = False
-
-    @property
-    def seq(self) -> int:
-        return self._stream.seq
-
-    @property
-    def selection(self) -> Selection:
-        return self._outlet.selection
-
-    def root(self, item: EventItem) -> Any:
-        assert self._stream.root is not None  # noqa: S101  # `_following` has looked
-        return self._stream.root(item)
-
-    def choose(self, items: Sequence[EventItem], now: float) -> Sequence[EventItem] | None:
-        stream = self._stream
-        at = stream.seq + 1 - items[0].event.seq
-        if at >= len(items):
-            return ()
-        if at < 0:
-            return None
-        if stream.is_asking_due(self._watcher, now):
-            self.is_to_ask = True
-            return None
-        keep, rest = stream.keep, items[at:] if at else items
-        return rest if keep is None else [item for item in rest if keep(item.event)]
-
-    def deliver(
-        self,
-        items: Sequence[EventItem],
-        chosen: Sequence[EventItem],
-        payloads: Sequence[Payload],
-        now: float,
-    ) -> bool:
-        sent = self._outlet.push(payloads) if payloads else 0
-        if sent:
-            self._reach(chosen[sent - 1], now)
-        return sent == len(chosen) and self._pass_to(items[-1].event.seq)
-
-    def _reach(self, item: EventItem, now: float) -> None:
-        """The client has this entry."""
-        stream = self._stream
-        stream.seq, stream.skipped, stream.told_at = item.event.seq, 0, now
-        if stream.delivery is not None:
-            stream.delivery.cursor = item.cursor
-
-    def _pass_to(self, seq: int) -> bool:
-        """Skip what is not for this stream; False, before the end, where its client is told so."""
-        stream = self._stream
-        passed = seq - stream.seq
-        if passed <= 0:
-            return True
-        is_told = stream.skipped + passed >= stream.limits.checkpoint_skipped
-        if not stream.skipped:
-            self._watcher.hurry(stream.told_at + stream.limits.checkpoint_after)
-        if is_told:  # on passing the last one: by its own task
-            passed -= 1
-        stream.seq += passed
-        stream.skipped += passed
-        return not is_told
-
-    def dismiss(self) -> None:
-        self._watcher.wake(() if self.is_to_ask else (self._stream.key,))
-
-
 def _code(error: Exception) -> str:
     return str(getattr(error, "code", ""))
 
@@ -503,14 +404,3 @@ def _reason(page: Page, *, epoch: int) -> ResyncReason:
     if page.head.epoch != epoch:
         return "EPOCH_CHANGED"
     return "AHEAD" if page.after > page.head.seq else "TRIMMED"
-
-
-def _latest(after: str | None, last_event_id: str | None) -> str | None:
-    """Of two positions the one reached last: what a client says it saw last is from a reconnect."""
-    if last_event_id is None:
-        return after
-    seen, asked = parse_position(last_event_id), parse_position(after)
-    if isinstance(seen, Cursor) and isinstance(asked, Cursor):
-        same_log = (seen.stream, seen.epoch) == (asked.stream, asked.epoch)
-        return after if same_log and asked.seq > seen.seq else last_event_id
-    return last_event_id

@@ -41,15 +41,22 @@ class WakeUps:
         listeners: called in the event loop with the keys of each wake-up, from here or elsewhere;
             quick, never raising. `Hub.wake` is one.
         channel: the one channel of this installation, at most 63 bytes.
+        is_alone: no other process hears this broadcast; then nothing is sent.
 
     Attributes:
         dropped: how many were not sent to other processes because too many waited.
     """
 
     def __init__(
-        self, broadcast: Broadcast, *, listeners: Iterable[Listener] = (), channel: str = CHANNEL
+        self,
+        broadcast: Broadcast,
+        *,
+        listeners: Iterable[Listener] = (),
+        channel: str = CHANNEL,
+        is_alone: bool = False,
     ) -> None:
         self._broadcast = broadcast
+        self._is_alone = is_alone
         self._listeners = list(listeners)
         self._channel = channel
         self._mark = secrets.token_hex(4)
@@ -105,8 +112,10 @@ class WakeUps:
         self.notify((run_key(run_id),))
 
     def principal(self, principal_id: str) -> None:
-        """A principal's credentials or roles changed."""
+        """A principal's credentials or roles changed: whatever comes next here knows it."""
         self.notify((principal_key(principal_id),))
+        if self._is_here():
+            self._tell()
 
     def notify(self, keys: Iterable[str]) -> None:
         """Wake whoever watches these keys, once for all calls of one turn of the event loop.
@@ -117,14 +126,16 @@ class WakeUps:
             return
         # Consumed here: the caller may change its collection later on.
         fresh = tuple(key for key in keys if len(key) <= MAX_KEY_LENGTH)
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
+        if self._is_here():
             self._collect(fresh)
         else:
             self._loop.call_soon_threadsafe(self._collect, fresh)
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _collect(self, keys: Iterable[str]) -> None:
         if not self._news and self._loop is not None:
@@ -133,7 +144,11 @@ class WakeUps:
 
     def _tell(self) -> None:
         news, self._news = self._news, {}
+        if not news:
+            return
         self._call_listeners(tuple(news))
+        if self._is_alone:
+            return
         for key in news:
             if len(self._pending) >= MAX_PENDING and key not in self._pending:
                 self.dropped += 1

@@ -12,8 +12,11 @@ logger = logging.getLogger("dragoman.transports")
 ABORT_EXTENSION: Final = "dragoman.abort"
 FRAME_EXTENSION: Final = "dragoman.frame"
 
-WriteTexts = Callable[[Sequence[bytes]], int]
-"""Writes WebSocket messages at once; how many: the others have to wait, or cannot be sent."""
+Frames = Sequence[tuple[bytes, int]]
+"""Bytes of whole WebSocket frames, each with how many messages that is."""
+
+WriteFrames = Callable[[Frames], int]
+"""Writes messages at once; how many: the others have to wait, or cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,12 @@ def abort_connection(scope: Mapping[str, Any]) -> None:
     extension["abort"]()
 
 
-def offer_frames(scope: MutableMapping[str, Any], write: WriteTexts) -> None:
+def offer_frames(scope: MutableMapping[str, Any], write: WriteFrames) -> None:
     """Let the application write messages that need not wait; called by our server protocol."""
     scope.setdefault("extensions", {})[FRAME_EXTENSION] = {"write": write}
 
 
-def frame_writer(scope: Mapping[str, Any]) -> WriteTexts | None:
+def frame_writer(scope: Mapping[str, Any]) -> WriteFrames | None:
     """The way past ASGI for messages that need not wait, if the server offers it."""
     extension = (scope.get("extensions") or {}).get(FRAME_EXTENSION)
     return None if extension is None else extension["write"]

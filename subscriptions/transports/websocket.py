@@ -26,8 +26,14 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 )
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from subscriptions.delivery import Delivery, Payload, Selection, current_delivery
-from subscriptions.transports.limits import TransportLimits, abort_connection, frame_writer
+from subscriptions.delivery import Batch, Delivery, Payload, Selection, current_delivery
+from subscriptions.transports.frames import text_frames
+from subscriptions.transports.limits import (
+    Frames,
+    TransportLimits,
+    abort_connection,
+    frame_writer,
+)
 
 logger = logging.getLogger("dragoman.transports")
 
@@ -86,12 +92,16 @@ class SocketOutlet:
         """The whole message."""
         return b"%b%b}" % (self._head, payload.json)
 
-    def push(self, payloads: Sequence[Payload]) -> int:
+    def push(self, batch: Batch) -> int:
         """See `subscriptions.delivery.Outlet`."""
         write = self._handler.write
         if write is None or not self._handler.is_running(self._operation):
             return 0
-        return write([self.message(payload) for payload in payloads])
+        return write(batch.form(self._operation.id, self._frames))
+
+    def _frames(self, payloads: Sequence[Payload]) -> Frames:
+        texts = [payload.json for payload in payloads]
+        return text_frames(texts, before=self._head, after=b"}")
 
 
 class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
@@ -194,7 +204,7 @@ class TransportWSHandler(BaseGraphQLTransportWSHandler[Any, Any]):
         delivery = current_delivery.get()
         if delivery is not None and self.write is not None:
             delivery.outlet = outlet
-        if not outlet.push([result.payload]) and not operation.completed:
+        if not outlet.push(Batch([result.payload])) and not operation.completed:
             text = outlet.message(result.payload).decode()
             await self._send(lambda: cast("Any", self.websocket).ws.send_text(text))
 

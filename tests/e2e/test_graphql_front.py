@@ -1,6 +1,7 @@
 """The front of a running server: keys that make retries safe, tokens that end, hostile requests."""
 
 import asyncio
+import contextlib
 import json
 import uuid
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.conftest import MakeBoard
 from tests.support.board import CREATE_TASK, EVENTS, Board
@@ -365,8 +367,35 @@ async def test_messages_that_are_not_of_the_protocol_close_the_socket(
 
 async def test_a_message_of_two_megabytes_closes_the_socket(server: RunningServer) -> None:
     async with open_socket(server.websocket_url, server.token) as socket:
-        await socket.connection.send("x" * (2 << 20))
+        with contextlib.suppress(ConnectionClosed):  # before the message was sent whole
+            await socket.connection.send("x" * (2 << 20))
         assert (await socket.until_closed(within=10)).code == 1009
+
+
+async def test_who_goes_on_sending_still_learns_why_the_socket_closes(
+    server: RunningServer,
+) -> None:
+    address = httpx2.URL(server.websocket_url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(
+            b"GET /graphql HTTP/1.1\r\nHost: board.test\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+            b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+        )
+        async with asyncio.timeout(10):
+            assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\x81\xff" + (2 << 20).to_bytes(8, "big") + bytes(4))
+            opcode, length = await reader.readexactly(2)  # the server has closed its side
+            for _ in range(32):
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+            reason = await reader.read()  # to the end, and no reset
+    finally:
+        writer.close()
+    assert (opcode, len(reason)) == (0x88, length)
+    assert int.from_bytes(reason[:2], "big") == 1009
 
 
 async def test_clients_that_leave_at_any_moment_are_no_error(

@@ -90,6 +90,27 @@ async def test_a_polite_stop_tells_streams_where_to_resume_and_leaves_runs_runni
     lone_server.await_no_run_processes()
 
 
+async def test_a_polite_stop_waits_until_all_streams_have_had_their_last_word(
+    lone_server: RunningServer, lone_client: HttpClient, new_board: MakeBoard
+) -> None:
+    board = await new_board(lone_client)
+    async with contextlib.AsyncExitStack() as stack:
+        operations: list[Any] = []
+        for _ in range(40):
+            socket = await stack.enter_async_context(
+                open_socket(lone_server.websocket_url, lone_server.token)
+            )
+            operations += [
+                await socket.subscribe(EVENTS, {"workspaceId": board.id}) for _ in range(20)
+            ]
+        for operation in operations:
+            await operation.next()
+        stopping = asyncio.create_task(asyncio.to_thread(lone_server.stop))
+        ends = [[item async for item in operation.items("events")] for operation in operations]
+        assert {items[-1]["reason"] for items in ends} == {"GOING_AWAY"}
+        assert await stopping in {0, -signal.SIGTERM}
+
+
 async def test_a_killed_server_takes_its_runs_up_again(
     lone_server: RunningServer, lone_client: HttpClient, new_board: MakeBoard
 ) -> None:

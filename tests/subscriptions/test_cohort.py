@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from resolvers.errors import NotFoundError
+from subscriptions import cohort
 from subscriptions.cursor import Cursor
-from subscriptions.delivery import Delivery, current_delivery
+from subscriptions.delivery import Batch, Delivery, current_delivery
 from subscriptions.hub import Hub
 from subscriptions.pages import EventItem
 from subscriptions.ports import events_key, principal_key
-from subscriptions.streams import Checkpoint, StreamClosed, StreamLimits, event_stream
+from subscriptions.stream_items import Checkpoint, StreamClosed
+from subscriptions.streams import StreamLimits, event_stream
 from tests.subscriptions.conftest import MemoryLog
 
 
@@ -60,14 +62,15 @@ class Client:
     rounds: int = 0
     others: list[Any] = field(default_factory=list)
 
-    def push(self, payloads: Sequence[Any]) -> int:
+    def push(self, batch: Batch) -> int:
         self.rounds += 1
-        for count, payload in enumerate(payloads):
+        for count, payload in enumerate(batch.payloads):
             if not self.takes():
                 return count
             self.pushed += 1
+            assert payload.data is not None
             self.seen.append(payload.data["seq"])
-        return len(payloads)
+        return len(batch.payloads)
 
     def follow(self, hub: Hub, stream: str, **options: Any) -> asyncio.Task[None]:
         async def run() -> None:
@@ -297,6 +300,30 @@ async def test_who_only_had_to_ask_goes_on_with_the_others(
     assert asked - before == 5
     assert all(one.pushed == 20 and one.rounds <= 3 for one in crowd)
     assert hub.reads_total - reads <= 6
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_who_only_had_to_ask_does_not_wait_for_the_others_next_round(
+    hub: Hub, log: MemoryLog, grow: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohort, "REST_PER_WRITE", 3_600)
+    monkeypatch.setattr(cohort, "LONGEST_REST", 3_600)
+    stream, selection = log.new(), Selecting()
+    others, asking = [Client(selection) for _ in range(4)], Client(selection)
+    tasks = [one.follow(hub, stream) for one in others]
+    tasks.append(asking.follow(hub, stream, limits=StreamLimits(authorize_every=0.3)))
+    await asyncio.sleep(0.02)
+    await all_wait(hub, stream, 5)
+    await asyncio.sleep(0.3)
+    grow(stream)
+    await until(lambda: asking.seen == [1])
+    assert asking.pushed == 1
+    assert all(one.seen == [1] for one in others)
+    grow(stream)
+    await turns(50)
+    assert all(one.seen == [1] for one in (*others, asking))  # the rest goes on
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side, State
 
-from subscriptions.transports.uvicorn_protocols import TOGETHER, AbortableWebSocketProtocol, _Inbox
+from subscriptions.transports.frames import TOGETHER, text_frames
+from subscriptions.transports.uvicorn_protocols import AbortableWebSocketProtocol, _Gate, _Inbox
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([125, 126, 65_535, 65_536, 70_000]))
 
@@ -53,7 +54,7 @@ def test_a_client_gets_the_first_ones_whole_and_nobody_writes_far_ahead(
 ) -> None:
     texts = [b"%c" % (65 + number % 26) * size for number, size in enumerate(sizes)]
     protocol, wire = connection(room)
-    count = protocol.write_texts(texts)
+    count = protocol.write_frames(text_frames(texts))
     assert received(wire) == texts[:count]
     assert (count == len(texts)) or not protocol.writable.is_set()
     assert sum(map(len, wire.written)) <= room + TOGETHER + 70_010 + 10 * len(texts)
@@ -62,12 +63,12 @@ def test_a_client_gets_the_first_ones_whole_and_nobody_writes_far_ahead(
 
 def test_nothing_is_written_to_who_does_not_read_or_has_left() -> None:
     protocol, wire = connection(room=0)
-    assert protocol.write_texts([b"a", b"b"]) == 2
-    assert protocol.write_texts([b"c"]) == 0
+    assert protocol.write_frames(text_frames([b"a", b"b"])) == 2
+    assert protocol.write_frames(text_frames([b"c"])) == 0
     assert received(wire) == [b"a", b"b"]
     for state in (State.CONNECTING, State.CLOSING, State.CLOSED):
         protocol, wire = connection(room=100, state=state)
-        assert protocol.write_texts([b"a"]) == 0
+        assert protocol.write_frames(text_frames([b"a"])) == 0
         assert wire.written == []
 
 
@@ -87,3 +88,21 @@ async def test_messages_of_a_client_come_in_order_to_the_one_who_receives() -> N
     await asyncio.wait([leaving])
     inbox.put_nowait("kept")
     assert await inbox.get() == "kept"
+
+
+async def test_who_comes_to_a_gate_waits_while_it_is_shut_and_no_longer() -> None:
+    gate = _Gate()
+    await gate.wait()
+    for _ in range(2):
+        gate.clear()
+        gate.clear()
+        assert not gate.is_set()
+        waiting = [asyncio.create_task(gate.wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        gate.set()
+        gate.set()
+        assert gate.is_set()
+        gate.clear()  # shut again before they have had their turn: they came in time
+        await asyncio.gather(*waiting)
+        gate.set()

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from subscriptions.hub import Hub, HubClosedError, LogUnavailableError
+from subscriptions.hub import Hub, LogUnavailableError
 from subscriptions.pages import PAGE_BYTES, PageCache, make_page
 from subscriptions.ports import Head, Reading, events_key, principal_key
+from subscriptions.watcher import HubClosedError
 
 
 async def eventually(condition: Any) -> None:
@@ -277,3 +278,15 @@ def test_a_page_follows_only_without_a_gap(
     reading = Reading(head, [entry(seq) for seq in seqs])
     page = make_page(events_key("site"), reading, after=after, moment=1)
     assert page.follows(epoch=1) is follows
+
+
+async def test_the_end_waits_for_the_last_watcher(log: Any, hub: Hub) -> None:
+    key = events_key(log.new())
+    async with hub.watch(key) as first, hub.watch(key, principal_key("user:1")):
+        ending = asyncio.create_task(hub.unwatched())
+        with pytest.raises(HubClosedError):
+            await first.wait(5)
+        assert not ending.done()
+    async with asyncio.timeout(5):
+        await ending
+        await hub.unwatched()

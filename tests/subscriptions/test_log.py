@@ -12,21 +12,16 @@ import sqlalchemy as sa
 from broadcaster import Broadcast
 
 from models import Run, RunOutput, Workspace, new_id, utcnow
-from models.database import Database, DatabaseBusyError
+from models.database import Database
+from models.errors import DatabaseBusyError
 from subscriptions.backends import backend_from_url
 from subscriptions.cursor import EARLIEST, Cursor, decode_cursor
 from subscriptions.hub import Hub
 from subscriptions.log import DatabaseLog
 from subscriptions.pages import PAGE_BYTES, EventItem
 from subscriptions.ports import Head, events_key, run_key
-from subscriptions.streams import (
-    Checkpoint,
-    ResyncRequired,
-    StreamClosed,
-    StreamItem,
-    event_stream,
-    run_output_stream,
-)
+from subscriptions.stream_items import Checkpoint, ResyncRequired, StreamClosed, StreamItem
+from subscriptions.streams import event_stream, run_output_stream
 from subscriptions.wakeups import WakeUps
 
 WRITERS = 8
@@ -198,7 +193,7 @@ async def test_restless_subscribers_each_see_exactly_the_log(
     async with (
         Broadcast(backend=backend_from_url("memory://")) as broadcast,
         WakeUps(broadcast, listeners=[hub.wake], channel="c") as wakeups,
-        asyncio.timeout(60),
+        asyncio.timeout(100),
     ):
         following = asyncio.gather(
             *(client.follow(until=lambda: end[0] if end else None) for client in clients)

@@ -10,15 +10,8 @@ from subscriptions.delivery import Delivery, current_delivery
 from subscriptions.hub import Hub
 from subscriptions.pages import EventItem
 from subscriptions.ports import Head, events_key, principal_key
-from subscriptions.streams import (
-    Checkpoint,
-    ResyncRequired,
-    StreamClosed,
-    StreamItem,
-    StreamLimits,
-    event_stream,
-    run_output_stream,
-)
+from subscriptions.stream_items import Checkpoint, ResyncRequired, StreamClosed, StreamItem
+from subscriptions.streams import StreamLimits, event_stream, run_output_stream
 
 Stream = AsyncGenerator[StreamItem, None]
 OTHER = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"

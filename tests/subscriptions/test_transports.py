@@ -23,7 +23,8 @@ from subscriptions.cursor import EARLIEST, Cursor
 from subscriptions.hub import Hub
 from subscriptions.pages import EventItem
 from subscriptions.ports import events_key, principal_key
-from subscriptions.streams import StreamClosed, StreamItem, StreamLimits, event_stream
+from subscriptions.stream_items import StreamClosed, StreamItem
+from subscriptions.streams import StreamLimits, event_stream
 from subscriptions.transports import DragomanGraphQL, TransportLimits
 from subscriptions.transports.uvicorn_protocols import (
     AbortableHttpProtocol,

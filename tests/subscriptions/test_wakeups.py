@@ -54,12 +54,18 @@ async def test_local_wake_ups_come_once_per_turn_of_the_loop_and_once_only() -> 
         for _ in range(50):
             wakeups.events(["a", "b"])
         wakeups.run_output("c")
-        wakeups.principal("user:d")
         assert ear.heard == []
         await asyncio.sleep(0)
-        assert ear.heard == [
-            (events_key("a"), events_key("b"), run_key("c"), principal_key("user:d"))
-        ]
+        assert ear.heard == [(events_key("a"), events_key("b"), run_key("c"))]
+        await asyncio.sleep(0.05)  # time for its own message to come round
+        assert len(ear.heard) == 1
+
+
+async def test_a_principal_that_changed_is_known_here_before_anything_else_is_done() -> None:
+    async with process("memory://", "c") as (wakeups, ear):
+        wakeups.events(["a"])
+        wakeups.principal("user:d")
+        assert ear.heard == [(events_key("a"), principal_key("user:d"))]
         await asyncio.sleep(0.05)  # time for its own message to come round
         assert len(ear.heard) == 1
 
@@ -84,6 +90,24 @@ async def test_other_processes_are_woken_through_the_network(url: str) -> None:
         assert (await own.hears(3))[2] == run_key("r")
         assert len(other.keys) == 3
         assert len(own.keys) == 3
+
+
+async def test_who_is_alone_sends_nothing_and_hears_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ear, sent = Ear(), []
+
+    async def publish(_channel: str, message: str) -> None:
+        sent.append(message)
+
+    async with Broadcast(backend=backend_from_url("memory://")) as broadcast:
+        monkeypatch.setattr(broadcast, "publish", publish)
+        for is_alone in (True, False):
+            async with WakeUps(broadcast, listeners=[ear], is_alone=is_alone) as wakeups:
+                wakeups.events([f"alone: {is_alone}"])
+                await asyncio.sleep(0.01)
+    assert ear.keys == [events_key("alone: True"), events_key("alone: False")]
+    assert [message.partition(" ")[2] for message in sent] == [events_key("alone: False")]
 
 
 async def test_what_is_no_wake_up_is_ignored() -> None:
