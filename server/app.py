@@ -18,9 +18,9 @@ from server.collecting import collector
 from server.downloads import download_routes
 from server.graphql import graphql_app, make_turns, root_fields
 from server.health import health_routes
-from server.logs import RequestLog
 from server.metrics import make_metrics
 from server.observing import observer
+from server.request_log import RequestLog
 from server.rest import rest_app, rest_links
 from server.services import Server, open_server
 from server.settings import Settings
@@ -61,6 +61,8 @@ def create_app(settings: Settings) -> Starlette:
 
     ``app.state.server`` is the open ``Server``; ``app.state.shut_down()`` begins the end: streams
     are closed with a resumable reason, so that no client holds the process back.
+    ``app.state.plain`` answers plain GraphQL requests, while the server is open: whoever speaks
+    HTTP may ask it past this application, of whose middleware only ``RequestLog`` concerns them.
     """
     metrics = make_metrics(settings, root_fields=root_fields(), statuses=list(RunStatus))
     graphql, rest = _Late(), _Late()
@@ -72,7 +74,7 @@ def create_app(settings: Settings) -> Starlette:
             app.state.shut_down = server.hub.close
             turns = make_turns(settings)
             rest.app = rest_app(server, turns, nowhere=app.router.not_found)
-            graphql.app = graphql_app(
+            graphql.app, app.state.plain = graphql_app(
                 settings,
                 server.services,
                 hub=server.hub,
@@ -98,7 +100,7 @@ def create_app(settings: Settings) -> Starlette:
                     server.hub.close()
             finally:
                 metrics.stop()
-                graphql.app = rest.app = None
+                graphql.app = rest.app = app.state.plain = None
 
     app = Starlette(
         routes=[
@@ -117,6 +119,7 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={404: _not_found, 405: _not_allowed},
         lifespan=lifespan,
     )
+    app.state.plain = None
     app.router.default = rest  # the languages' original paths
     return app
 

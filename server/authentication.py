@@ -31,9 +31,9 @@ class Authenticator:
         self._cache: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
         self._look_ups: dict[str, asyncio.Task[Principal]] = {}
 
-    def known(self, token: str) -> Principal | None:
-        """The principal of a token that was looked up less than a second ago."""
-        cached = self._cache.get(hash_secret(token))
+    def known(self, digest: str) -> Principal | None:
+        """The principal of a token, given its hash, that was looked up less than a second ago."""
+        cached = self._cache.get(digest)
         return cached[1] if cached is not None and cached[0] > time.monotonic() else None
 
     async def principal(self, token: str) -> Principal:

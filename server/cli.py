@@ -47,7 +47,7 @@ def main() -> None:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run one command; what it refuses becomes one line on stderr and exit code 1."""
-    from models.database import DatabaseBusyError, StorageFullError
+    from models.errors import DatabaseBusyError, StorageFullError
     from resolvers.errors import OperationError
 
     try:

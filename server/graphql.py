@@ -1,6 +1,7 @@
 """The GraphQL endpoint: schema, limits, transports, authentication and idempotency put together."""
 
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.extensions import SchemaExtension
 
-from compiler import CompiledSchema, Options
+from compiler import CompiledSchema, Options, Shadow
 from compiler.extensions import obstacle
+from models.errors import DatabaseUnavailableError
 from resolvers.authentication import bearer_token
 from resolvers.context import Services
 from resolvers.errors import UnauthenticatedError
@@ -37,8 +39,10 @@ from server.limits.http import GraphQLGuard, OriginGuard, OriginPolicy
 from server.limits.operation import find_operation
 from server.limits.schema import LimitedSchema
 from server.limits.view import LimitedGraphQL
-from server.logs import bind_operation, request_id_of
+from server.logs import bind_operation
 from server.metrics import Metrics
+from server.plain import PlainGraphQL
+from server.request_log import request_id_of
 from server.settings import Settings
 from subscriptions.hub import Hub
 from subscriptions.transports.asgi import DragomanGraphQL
@@ -49,6 +53,8 @@ log = structlog.get_logger("dragoman.graphql")
 CORS_REQUEST_HEADERS = ("Idempotency-Key", "Last-Event-ID", "X-Request-ID")
 CORS_ANSWER_HEADERS = ("Retry-After", "X-Query-Cost", "X-Query-Cost-Limit", "X-Request-ID")
 CORS_SECONDS = 600
+_TEXTS = re.compile(r'"""(?:.|\n)*?"""|"(?:[^"\\\n]|\\.)*"')
+"""Texts in a document: they are a client's, and no log needs them."""
 CONNECTION = "graphql_connection"
 """Where a WebSocket's connection stands in its scope's state."""
 
@@ -154,9 +160,26 @@ def build_schema(settings: Settings, metrics: Metrics) -> BoardSchema:
     )
     if settings.compile:
         schema.compile_documents(
-            Options(hooks_run_elsewhere=True, observe=metrics.graphql_execution)
+            Options(
+                hooks_run_elsewhere=True,
+                observe=metrics.graphql_execution,
+                pass_through=(TimeoutError, DatabaseUnavailableError),
+                shadow=_shadow(settings.compile_shadow, metrics),
+            )
         )
     return schema
+
+
+def _shadow(share: float, metrics: Metrics) -> Shadow | None:
+    """Compares a share of the compiled answers with graphql-core's; none where it is 0."""
+
+    def tell(how: str, document: str) -> None:
+        metrics.graphql_compared(how)
+        if how != "equal":
+            text = _TEXTS.sub('""', document)[:4_000]
+            log.error("compiled answer not confirmed", how=how, document=text)
+
+    return Shadow(share, tell) if share else None
 
 
 def _log_internal_error(error: BaseException, *, error_id: str, path: Any = None) -> None:
@@ -271,19 +294,18 @@ class ContextFactory:
             reauthenticate=authenticate,
         )
 
-    def of_known(self, principal: Principal, token: str, scope: Scope) -> GraphQLContext:
+    def of_known(
+        self, principal: Principal, token: str, request_id: str, address: str
+    ) -> GraphQLContext:
         """The context of a plain HTTP request whose token has just been looked up."""
-        state = scope["state"]
-        state["principal_id"] = principal.key
         ctx = GraphQLContext(
             self.services,
             principal,
-            request_id=request_id_of(scope),
+            request_id=request_id,
             hub=self.hub,
             reauthenticate=partial(self.authenticator.principal, token),
         )
-        client = scope.get("client")
-        ctx.client_address = client[0] if client else ""
+        ctx.client_address = address
         return ctx
 
 
@@ -295,8 +317,8 @@ def graphql_app(
     authenticator: Authenticator,
     metrics: Metrics,
     turns: Turns,
-) -> ASGIApp:
-    """The ASGI application at ``/graphql``."""
+) -> tuple[ASGIApp, PlainGraphQL | None]:
+    """The ASGI application at ``/graphql``, and what answers plain requests where that is on."""
     limits = TransportLimits(operations_per_connection=settings.max_subscriptions)
     streams = turns.streams
     contexts = ContextFactory(services, hub, authenticator, streams)
@@ -314,9 +336,9 @@ def graphql_app(
         graphql_ide=None,
     )
     guarded: ASGIApp = GraphQLGuard(app, max_body_bytes=settings.max_body_bytes)
+    plain = None
     if schema.compiled is not None and _is_told_all(schema):
-        guarded = DirectGraphQL(
-            guarded,
+        plain = PlainGraphQL(
             schema=schema,
             executor=schema.compiled,
             known=authenticator.known,
@@ -325,6 +347,7 @@ def graphql_app(
             metrics=metrics,
             max_body_bytes=settings.max_body_bytes,
         )
+        guarded = DirectGraphQL(guarded, plain)
     policy = OriginPolicy(settings.allowed_origins)
     front: ASGIApp = OriginGuard(guarded, policy=policy, safe_methods_too=True)
     if settings.allowed_origins:
@@ -337,7 +360,7 @@ def graphql_app(
             expose_headers=CORS_ANSWER_HEADERS,
             max_age=CORS_SECONDS,
         )
-    return front
+    return front, plain
 
 
 def _is_told_all(schema: BoardSchema) -> bool:

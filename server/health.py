@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from models.database import DatabaseBusyError, StorageFullError
+from models.errors import DatabaseBusyError, StorageFullError
 from server.migrations import HEAD
 from server.services import Server
 

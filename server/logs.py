@@ -4,34 +4,34 @@ Everything goes through here, uvicorn's own lines and those of libraries too, so
 has an ISO time in UTC, the id of its request, and no secrets.
 """
 
+import asyncio
 import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext, suppress
-from datetime import UTC, datetime
-from typing import Any, TextIO
-from uuid import UUID, uuid4
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.metrics import Metrics
 from server.redaction import redact_event
 from server.settings import Settings
 
-REQUEST_ID_HEADER = "X-Request-ID"
-_ID_HEADER = REQUEST_ID_HEADER.lower().encode()
-_MAX_PATH = 1024
-_SERVER_ERROR = 500
-# Asked every few seconds by machines, or once per page by browsers: no news while it works.
-_QUIET_PATHS = ("/healthz", "/readyz", "/assets/")
 # They tell every connection or query at "info"; a board's own lines would drown.
 _TALKATIVE = ("asyncio", "aiosqlite", "websockets", "alembic", "sqlalchemy.engine", "httpx2")
+_LINES_HELD: Final = 256
 
-_requests = logging.getLogger("dragoman.request")
+Bound = Mapping[str, str]
+"""What every line of a request has."""
+
+_bound: ContextVar[Bound] = ContextVar("bound", default=MappingProxyType({}))
+_root = logging.getLogger()
+_second = (0, "")
+"""The second of the last line, and how it is written."""
 
 
 def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> None:
@@ -42,7 +42,7 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
     """
     stream = stream or sys.stderr
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _merge_bound,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -72,172 +72,126 @@ def configure_logging(settings: Settings, *, stream: TextIO | None = None) -> No
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [other for other in root.handlers if not isinstance(other, _Handler)]
-    root.addHandler(handler)
-    root.setLevel(settings.log_level.upper())
+    for other in [other for other in _root.handlers if isinstance(other, _Handler)]:
+        other.flush()
+        _root.removeHandler(other)
+    _root.addHandler(handler)
+    _root.setLevel(settings.log_level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = name != "uvicorn.access"
     logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
     for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+        logging.getLogger(name).setLevel(max(_root.level, logging.WARNING))
     logging.captureWarnings(capture=True)
+
+
+def bind(bound: Bound) -> Token[Bound]:
+    """Put this, and nothing from before, on all further lines of the context."""
+    return _bound.set(bound)
+
+
+def unbind(token: Token[Bound]) -> Bound:
+    """Undo ``bind``, in the same context; what was bound at the end."""
+    bound = _bound.get()
+    _bound.reset(token)
+    return bound
 
 
 def bind_operation(name: str | None) -> None:
     """Put the name of the GraphQL operation (or REST route) on all further lines of the request."""
-    structlog.contextvars.bind_contextvars(operation=(name or "anonymous")[:128])
+    _bound.set({**_bound.get(), "operation": operation_label(name)})
 
 
-def request_id_of(scope: Scope) -> str:
-    """The id of a request behind ``RequestLog``, for error bodies.
+def operation_label(name: str | None) -> str:
+    """An operation's name as lines have it."""
+    return (name or "anonymous")[:128]
 
-    Raises:
-        KeyError: the request did not come through ``RequestLog``.
+
+def _merge_bound(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {**_bound.get(), **event}
+
+
+def write_line(logger: logging.Logger, level: int, event: dict[str, Any]) -> None:
+    """Write a line like any other, but past the records and chains of two libraries.
+
+    For lines that every request has.
+
+    Args:
+        logger: whose line it is; the caller has asked it whether it is enabled for the level.
+        level: of the line.
+        event: all there is to tell, its secrets covered; the rest of a line is added.
     """
-    return str(scope["state"]["request_id"])
-
-
-class RequestLog:
-    """ASGI middleware: a request id for every request, its header, one line at the end.
-
-    The id is the caller's ``X-Request-ID`` if that is a UUID, else a new one. The line has no
-    body and no query string; ``scope["state"]["principal_id"]``, if someone behind sets it, is
-    named. Where a WebSocket ends, ``status`` is its close code.
-    """
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics | None = None) -> None:
-        self._app = app
-        self._metrics = metrics or Metrics()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
-        outcome = _Outcome(send, receive, request_id)
-        started = time.perf_counter()
-        before = structlog.contextvars.bind_contextvars(request_id=request_id, operation=...)
-        try:
-            await self._app(scope, outcome.receive, outcome.send)
-        except Exception:
-            outcome.status = outcome.status or _SERVER_ERROR
-            raise
-        finally:
-            self._write(scope, outcome.status, time.perf_counter() - started)
-            structlog.contextvars.reset_contextvars(**before)
-
-    def _write(self, scope: Scope, status: int | None, seconds: float) -> None:
-        path = str(scope["path"])
-        is_http = scope["type"] == "http"
-        method = str(scope["method"]) if is_http else "WEBSOCKET"
-        failed = is_http and status is not None and status >= _SERVER_ERROR
-        quiet = path.startswith(_QUIET_PATHS) and not failed
-        level = logging.ERROR if failed else logging.DEBUG if quiet else logging.INFO
-        if _requests.isEnabledFor(level):
-            told = {"method": method[:16], "path": _printable(path[:_MAX_PATH])}
-            principal = scope["state"].get("principal_id")
-            if principal is not None:
-                told["principal"] = str(principal)
-            facts = {"status": status, "duration_ms": round(seconds * 1000, 2)}
-            _log_request(level, told, facts)
-        self._metrics.http_request(method=method, path=path, status=status or 0, seconds=seconds)
-
-
-def _log_request(level: int, told: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write a request's line: like any other, but past the records and chains of two libraries.
-
-    Every request has one, so its way is short: only what others have chosen may have secrets.
-    """
-    now = datetime.now(UTC).replace(tzinfo=None)
-    event = {
-        **redact_event(None, "", {**told, **structlog.contextvars.get_contextvars()}),
-        **facts,
-        "event": "request",
-        "level": logging.getLevelName(level).lower(),
-        "logger": _requests.name,
-        "timestamp": f"{now.isoformat(timespec='microseconds')}Z",
-    }
-    for handler in logging.getLogger().handlers:
+    event["level"] = logging.getLevelName(level).lower()
+    event["logger"] = logger.name
+    event["timestamp"] = _timestamp()
+    for handler in _root.handlers:
         if isinstance(handler, _Handler):
             handler.write(event)
         else:
-            record = _requests.makeRecord(_requests.name, level, "", 0, event, (), None)
-            handler.handle(record)
+            handler.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None))
+
+
+def _timestamp() -> str:
+    """The time in ISO form; most lines come in the same second as the one before."""
+    global _second  # noqa: PLW0603  # replaced whole, so that threads need no lock
+    now = time.time_ns() // 1_000
+    second, text = _second
+    if second != now // 1_000_000:
+        second = now // 1_000_000
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _second = (second, text)
+    return f"{text}.{now % 1_000_000:06d}Z"
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, so that a second call finds and replaces it and leaves those of others."""
+    """Writes lines; those of one turn of the event loop together, at its end."""
 
     def __init__(self, stream: TextIO, renderer: Any) -> None:
         super().__init__(stream)
         self._renderer = renderer
+        self._held: list[str] = []
+        self._flushing_in: asyncio.AbstractEventLoop | None = None
 
     def write(self, event: dict[str, Any]) -> None:
         """Write an event that is complete, its secrets covered."""
-        line = self._renderer(None, "", event)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        with self.lock or nullcontext():
+            self._held.append(self._renderer(None, "", event))
+            if loop is None or len(self._held) == _LINES_HELD:
+                self.flush()
+            elif loop is not self._flushing_in:
+                self._flushing_in = loop
+                loop.call_soon(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, behind the lines that came before it."""
+        self._write_held()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what is held; called at exit too."""
         # As in logging's own handlers: a log that cannot be written fails no request.
         with self.lock or nullcontext(), suppress(OSError, ValueError):
-            self.stream.write(f"{line}\n")
-            self.flush()
+            self._flushing_in = None
+            self._write_held()
+            super().flush()
+
+    def _write_held(self) -> None:
+        held, self._held = self._held, []
+        if held:
+            self.stream.write("\n".join(held) + "\n")
 
 
 def _is_no_handshake(record: logging.LogRecord) -> bool:
     """False for uvicorn's lines of WebSocket handshakes: they would tell the query string."""
     return '"WebSocket %s"' not in str(record.msg)
-
-
-class _Outcome:
-    """Looks at the messages of one connection for its status, and adds the id to the answer."""
-
-    def __init__(self, send: Send, receive: Receive, request_id: str) -> None:
-        self._send: Callable[[Message], Awaitable[None]] = send
-        self._receive = receive
-        self._request_id = request_id
-        self.status: int | None = None
-
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind in {
-            "http.response.start",
-            "websocket.accept",
-            "websocket.http.response.start",
-        }:
-            headers = message.get("headers", ())
-            if all(name.lower() != _ID_HEADER for name, _ in headers):
-                message["headers"] = [*headers, (_ID_HEADER, self._request_id.encode())]
-        if kind in {"http.response.start", "websocket.http.response.start"}:
-            self.status = message["status"]
-        elif kind == "websocket.close":
-            self.status = message.get("code", 1000)
-        await self._send(message)
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect" and self.status is None:
-            self.status = message.get("code", 1005)
-        return message
-
-
-def _request_id(scope: Scope) -> str:
-    given = ""
-    for name, value in scope["headers"]:
-        if name == _ID_HEADER:
-            given = value.decode("latin-1")
-            break
-    try:
-        return str(UUID(given)) if len(given) in {32, 36} else str(uuid4())
-    except ValueError:
-        return str(uuid4())
-
-
-def _printable(text: str) -> str:
-    """The text with everything that could forge a line or move a cursor escaped."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _renderer(settings: Settings, stream: TextIO) -> Any:

@@ -46,6 +46,9 @@ class Metrics:
     def graphql_execution(self, how: str) -> None:
         """An operation was answered by compiled code, or why it was left to graphql-core."""
 
+    def graphql_compared(self, how: str) -> None:
+        """A compiled answer was equal to graphql-core's, different, or that one failed."""
+
     def db_write_waited(self, seconds: float) -> None:
         """A write got its turn after so many seconds."""
 
@@ -72,6 +75,18 @@ class Metrics:
 
     def stop(self) -> None:
         """Listen no longer."""
+
+
+class _Children(dict[tuple[str, ...], Any]):
+    """A metric's children by their labels: asking the metric itself takes a lock each time."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        child = self[labels] = self._metric.labels(*labels)
+        return child
 
 
 class PrometheusMetrics(Metrics):
@@ -114,27 +129,40 @@ class PrometheusMetrics(Metrics):
         def made(kind: Any, name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Any:
             return kind(f"dragoman_{name}", text, labels, registry=self.registry, **more)
 
-        self._http = made(
-            Histogram,
-            "http_request_seconds",
-            "Time of HTTP requests.",
-            ("method", "area", "status"),
-            buckets=_REQUEST_BUCKETS,
+        self._http = _Children(
+            made(
+                Histogram,
+                "http_request_seconds",
+                "Time of HTTP requests.",
+                ("method", "area", "status"),
+                buckets=_REQUEST_BUCKETS,
+            )
         )
         self._sockets = made(
             Counter, "websockets_ended", "WebSocket connections that ended.", ("area", "code")
         )
-        self._graphql = made(
-            Histogram,
-            "graphql_operation_seconds",
-            "Time of GraphQL operations.",
-            ("kind", "root_field", "outcome"),
-            buckets=_REQUEST_BUCKETS,
+        self._graphql = _Children(
+            made(
+                Histogram,
+                "graphql_operation_seconds",
+                "Time of GraphQL operations.",
+                ("kind", "root_field", "outcome"),
+                buckets=_REQUEST_BUCKETS,
+            )
         )
-        self._executions = made(
+        self._executions = _Children(
+            made(
+                Counter,
+                "graphql_executions",
+                "GraphQL operations answered by compiled code, or why they were not.",
+                ("how",),
+            )
+        )
+        self._comparisons = made(
             Counter,
-            "graphql_executions",
-            "GraphQL operations answered by compiled code, or why they were not.",
+            "graphql_comparisons",
+            "Compiled answers compared with graphql-core's (`DRAGOMAN_COMPILE_SHADOW`): "
+            "`equal`, `different`, or `failed`.",
             ("how",),
         )
         self._write_wait = made(
@@ -156,21 +184,25 @@ class PrometheusMetrics(Metrics):
             self._sockets.labels(area, _close_code(status)).inc()
             return
         method = method if method in _METHODS else _OTHER
-        self._http.labels(method, area, str(status)).observe(seconds)
+        self._http[method, area, str(status)].observe(seconds)
 
     def graphql_operation(
         self, *, kind: str, root_field: str, code: str | None, seconds: float
     ) -> None:
         """See ``Metrics``."""
-        self._graphql.labels(
+        self._graphql[
             kind if kind in _KINDS else _OTHER,
             root_field if root_field in self._root_fields else _OTHER,
             _error_code(code),
-        ).observe(seconds)
+        ].observe(seconds)
 
     def graphql_execution(self, how: str) -> None:
         """See ``Metrics``."""
-        self._executions.labels(how.replace(" ", "_")).inc()
+        self._executions[(how.replace(" ", "_"),)].inc()
+
+    def graphql_compared(self, how: str) -> None:
+        """See ``Metrics``."""
+        self._comparisons.labels(how).inc()
 
     def db_write_waited(self, seconds: float) -> None:
         """See ``Metrics``."""

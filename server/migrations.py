@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 import migrations
 
-HEAD = "0002"
+HEAD = "0004"
 LOCK = 0x647261676F  # any number of our own
 DIRECTORY = Path(migrations.__file__).parent
 

@@ -38,7 +38,7 @@ from server.secret_keys import load_secret_keys
 from server.security import ArgonPasswords, FernetBox
 from server.setting_values import ExecutorCommand, parse_author
 from server.settings import Settings
-from subscriptions.backends import backend_from_url
+from subscriptions.backends import MemoryBackend, backend_from_url
 from subscriptions.hub import Hub
 from subscriptions.log import DatabaseLog
 from subscriptions.wakeups import WakeUps
@@ -276,10 +276,12 @@ async def open_server(settings: Settings, metrics: Metrics) -> AsyncIterator[Ser
         stack.push_async_callback(database.close)
         hub = Hub(DatabaseLog(database))
         stack.push_async_callback(hub.aclose)
-        broadcast = Broadcast(backend=backend_from_url(settings.broadcast_dsn))
+        backend = backend_from_url(settings.broadcast_dsn)
+        broadcast = Broadcast(backend=backend)
         await broadcast.connect()
         stack.push_async_callback(broadcast.disconnect)
-        wakeups = WakeUps(broadcast, listeners=[hub.wake])
+        is_alone = isinstance(backend, MemoryBackend)
+        wakeups = WakeUps(broadcast, listeners=[hub.wake], is_alone=is_alone)
         dispatcher = RunDispatcher(make_runner_settings(settings), sole=settings.uses_sqlite)
         outbound = OutboundHttp(allow_local=settings.webhook_allow_loopback)
         stack.push_async_callback(outbound.aclose)

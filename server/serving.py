@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ log = structlog.get_logger("dragoman.server")
 KEEP_ALIVE_SECONDS = 130
 """Idle HTTP connections are kept this long: real clients reuse them after two minutes."""
 WEBSOCKET_BYTES = 1 << 20
+LAST_WORDS_SECONDS = 5.0
+"""Streams that have not said within this time where to resume are closed without."""
 
 
 class DataFolderInUseError(Exception):
@@ -109,16 +112,15 @@ async def _first_user(settings: Settings) -> str | None:
 
 
 def _uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
-    from subscriptions.transports.uvicorn_protocols import (
-        AbortableHttpProtocol,
-        AbortableWebSocketProtocol,
-    )
+    from server.plain_http import PlainHttpProtocol
+    from subscriptions.transports.uvicorn_protocols import AbortableWebSocketProtocol
 
+    http: Any = partial(PlainHttpProtocol, plain=lambda: app.state.plain)
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=AbortableHttpProtocol,
+        http=http,
         ws=AbortableWebSocketProtocol,
         ws_max_size=WEBSOCKET_BYTES,
         ws_per_message_deflate=False,
@@ -182,6 +184,17 @@ class _Uvicorn(uvicorn.Server):
                 port = sock.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{port}"
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Let streams say where to resume before uvicorn closes their connections."""
+        for listener in self.servers:
+            listener.close()
+        opened = getattr(self._app.state, "server", None)
+        if opened is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(LAST_WORDS_SECONDS, self._settings.shutdown_grace)):
+                    await opened.hub.unwatched()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """On the first signal, close streams with a resumable reason; then end as usual."""

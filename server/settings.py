@@ -376,6 +376,14 @@ class Settings(BaseSettings):
         "operation",
         "Whether GraphQL documents that come again are compiled to Python; answers are the same.",
     )
+    compile_shadow: float = _setting(
+        0.0,
+        "operation",
+        "Share of compiled queries, 0 to 1, that graphql-core answers as well: differences are "
+        "logged and counted; each of these costs several times as much.",
+        ge=0,
+        le=1,
+    )
     shutdown_grace: Duration = _setting(
         10.0, "operation", "Longest wait for open requests at shutdown, seconds.", le=_HOUR
     )

@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from starlette.responses import Response
@@ -59,8 +59,7 @@ class RequestRefusedError(Exception):
         return Response(body, self.status, self.headers, media_type="application/json")
 
 
-@dataclass(frozen=True, slots=True)
-class GraphQLRequest:
+class GraphQLRequest(NamedTuple):
     """The body of a GraphQL POST, its shape checked."""
 
     query: str
@@ -355,7 +354,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 def _check_count(data: bytes) -> None:
     """Refuse to build hundreds of thousands of values, which takes longer than their text."""
     # Every value is the first one, follows a comma or opens an array or object.
-    if _count_marks(data) > MAX_JSON_VALUES:
+    if len(data) > MAX_JSON_VALUES and _count_marks(data) > MAX_JSON_VALUES:
         count = _count_marks(_JSON_STRING.sub(b"", data))
         if count > MAX_JSON_VALUES:
             raise RequestRefusedError(
@@ -371,7 +370,7 @@ def _count_marks(data: bytes) -> int:
 
 
 def _check_nesting(data: bytes, value: Any) -> None:
-    if data.count(b"[") + data.count(b"{") > _WRITABLE_NESTING:
+    if len(data) > _WRITABLE_NESTING and data.count(b"[") + data.count(b"{") > _WRITABLE_NESTING:
         try:
             orjson.dumps(value)  # its own bound on nesting, found in C
         except TypeError:

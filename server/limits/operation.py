@@ -34,6 +34,8 @@ class CheckedDocument:
     errors: tuple[GraphQLError, ...] | None = None  # None: not validated yet
     cost_variables: tuple[str, ...] = ()
     costs: dict[Hashable, Cost] = field(default_factory=dict)
+    known: dict[str | None, Any] = field(default_factory=dict)
+    """What is kept about its operations by the name asked for (see ``server.plain``)."""
 
 
 class DocumentCache:

@@ -32,7 +32,10 @@ from tests.support.rest_values import (
 from tests.support.server import fresh_postgres
 from tests.support.tenants import Tenant, make_tenant
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(600),  # all requests on PostgreSQL take a minute on a machine to itself
+]
 T = TypeVar("T")
 LANGUAGES = [entry.name for entry in CATALOG]
 KINDS = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.database import DatabaseBusyError
+from models.errors import DatabaseBusyError
 from resolvers.context import Context, Services
 from resolvers.errors import UnauthenticatedError, UnavailableError
 from resolvers.principal import Principal

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from models.transaction import Reader
-from server.direct import DirectGraphQL
+from server.plain import PlainGraphQL
 from tests.support.inside import Inside, _scope, open_inside
 
 NAMES = "query N($first: Int) { workspaces(first: $first) { totalCount nodes { name } } }"
@@ -87,14 +87,14 @@ async def _ask(
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each request that the short way took up, whether it answered."""
     seen: list[bool] = []
-    run = DirectGraphQL._run
+    run = PlainGraphQL.run
 
     async def watched(self: Any, *arguments: Any) -> Any:
         body = await run(self, *arguments)
         seen.append(body is not None)
         return body
 
-    monkeypatch.setattr(DirectGraphQL, "_run", watched)
+    monkeypatch.setattr(PlainGraphQL, "run", watched)
     return seen
 
 

@@ -23,8 +23,9 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from server.logs import RequestLog, bind_operation, configure_logging, request_id_of
+from server.logs import bind_operation, configure_logging
 from server.redaction import redact, redact_text
+from server.request_log import RequestLog, request_id_of
 from server.settings import load_settings
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
@@ -32,7 +33,17 @@ SECRETS = ["dgm_abcdefghijkl", "tb_ws12_sk_abcdefgh", "phx_abcdefghijkl", JWT, "
 
 
 class Lines(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
     def parsed(self) -> list[dict[str, Any]]:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         return [json.loads(line) for line in self.getvalue().splitlines()]
 
     def requests(self) -> list[dict[str, Any]]:
@@ -96,6 +107,35 @@ async def test_a_request_gives_one_line_without_its_query(lines: Lines) -> None:
     assert line["duration_ms"] >= 0
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
     assert "hunter2" not in lines.getvalue()
+
+
+async def test_lines_of_one_turn_are_written_together_in_their_order(lines: Lines) -> None:
+    async with client() as http:
+        for path in ("/a", "/b"):
+            await http.get(path)
+        assert lines.writes == 0
+        logging.getLogger("some.library").warning("between")
+        for path in ("/c", "/d", "/e"):
+            await http.get(path)
+        assert lines.writes == 2
+        await asyncio.sleep(0)
+        assert lines.writes == 3
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    told = [line.get("path", line["event"]) for line in found]
+    assert told == ["/a", "/b", "between", "/c", "/d", "/e"]
+
+
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_no_line_is_missing_when_the_loop_has_ended(lines: Lines, count: int) -> None:
+    async def ask() -> None:
+        async with client() as http:
+            for _ in range(count):
+                await http.get("/none")
+
+    asyncio.run(ask())
+    assert lines.getvalue().count("\n") == count
+    asyncio.run(ask())
+    assert lines.getvalue().count("\n") == 2 * count
 
 
 async def test_lines_of_libraries_carry_the_id_of_the_request(lines: Lines) -> None:

@@ -22,6 +22,7 @@ def report(metrics: Metrics) -> None:
     )
     metrics.graphql_execution("answered")
     metrics.graphql_execution("first sight")
+    metrics.graphql_compared("equal")
     metrics.db_write_waited(0.002)
     metrics.wakeups_lost(3)
     metrics.events_appended(7)
@@ -58,6 +59,7 @@ def test_everything_told_can_be_scraped_with_bounded_labels(prometheus: Promethe
         prometheus.stop()
     assert seen["dragoman_events_appended_total"] == 7
     assert seen['dragoman_graphql_executions_total{how="first_sight"}'] == 1
+    assert seen['dragoman_graphql_comparisons_total{how="equal"}'] == 1
     assert seen["dragoman_wakeups_lost_total"] == 3
     assert seen['dragoman_subscribers{transport="sse"}'] == 1
     assert seen['dragoman_runs{status="RUNNING"}'] == 1
