@@ -26,7 +26,14 @@ MODULES = {
     "noisy": "benchmarks.noisy",
 }
 """Parts with a module of their own, whose ``section(quick=…)`` measures."""
-PARTS = [*QUERIES, *(f"{name}-postgresql" for name in ("w1", "w2")), *MODULES]
+ON_BOTH = ("growth",)
+"""Modules that measure on PostgreSQL too."""
+PARTS = [
+    *QUERIES,
+    *(f"{name}-postgresql" for name in ("w1", "w2")),
+    *MODULES,
+    *(f"{name}-postgresql" for name in ON_BOTH),
+]
 
 
 def main() -> None:
@@ -82,6 +89,10 @@ def _sections(chosen: Any) -> "Iterator[tuple[str, Section]]":
     for part, module in MODULES.items():
         if part in chosen.only and importlib.util.find_spec(module) is not None:
             yield part, importlib.import_module(module).section(quick=chosen.quick)
+    for part in ON_BOTH:
+        if f"{part}-postgresql" in chosen.only:
+            module = importlib.import_module(MODULES[part])
+            yield f"{part}-postgresql", module.section(quick=chosen.quick, database="postgresql")
 
 
 if __name__ == "__main__":

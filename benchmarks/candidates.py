@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks import storing
 from benchmarks.processes import Process, await_listening, cores, cpu_seconds, free_port
 from benchmarks.workloads import DRAGOMAN, PEERS, WORKLOADS, Spelling
+from tests.support.databases import drop_orphans, new_name
 from tests.support.server import POSTGRES, RunningServer
 
 PEER_FILES = Path(__file__).with_name("peers")
@@ -88,20 +89,21 @@ def our_postgres_template() -> tuple[str, str]:
     # Named after the folder too: who prepares elsewhere does not share it.
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     name, token = f"dragoman_bench_{digest}", folder / "token"
-    exists = _postgres("SELECT 1 FROM pg_database WHERE datname = $1", name)
+    asyncio.run(drop_orphans(POSTGRES))
+    exists = postgres("SELECT 1 FROM pg_database WHERE datname = $1", name)
     if not token.exists() or not exists:
         print("filling our tables on PostgreSQL")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
-        _postgres(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        _postgres(f"CREATE DATABASE {name}")
+        postgres(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        postgres(f"CREATE DATABASE {name}")
         secret = asyncio.run(storing.store_in_ours(folder / "data", f"{POSTGRES}/{name}"))
-        _postgres("VACUUM ANALYZE", database=name)
+        postgres("VACUUM ANALYZE", database=name)
         token.write_text(secret)
     return name, token.read_text()
 
 
-def _postgres(statement: str, *values: object, database: str = "postgres") -> list[tuple[int, ...]]:
+def postgres(statement: str, *values: object, database: str = "postgres") -> list[tuple[int, ...]]:
     import asyncpg
 
     async def run() -> list[tuple[int, ...]]:
@@ -203,19 +205,19 @@ class DragomanPostgres(Dragoman):
 
     def start(self) -> None:
         template, self.token = our_postgres_template()
-        self.database = f"dragoman_e2e_bench_{os.getpid()}"
-        _postgres(f"CREATE DATABASE {self.database} TEMPLATE {template}")
+        self.database = new_name("bench")
+        postgres(f"CREATE DATABASE {self.database} TEMPLATE {template}")
         self._serve(f"{POSTGRES}/{self.database}")
 
     def pids(self) -> list[int]:
-        return [*super().pids(), *_backends(self.database)]
+        return [*super().pids(), *backends(self.database)]
 
     def stop(self) -> None:
         super().stop()
-        _postgres(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+        postgres(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
 
     def events(self) -> int:
-        return _postgres("SELECT count(*) FROM event", database=self.database)[0][0]
+        return postgres("SELECT count(*) FROM event", database=self.database)[0][0]
 
 
 class Peer(Candidate):
@@ -293,16 +295,16 @@ class AsyncpgFloor(Peer):
 
     def _copy(self) -> str:
         template, _token = our_postgres_template()
-        self.database = f"dragoman_e2e_floor_{os.getpid()}"
-        _postgres(f"CREATE DATABASE {self.database} TEMPLATE {template}")
+        self.database = new_name("floor")
+        postgres(f"CREATE DATABASE {self.database} TEMPLATE {template}")
         return f"{POSTGRES}/{self.database}"
 
     def pids(self) -> list[int]:
-        return [*super().pids(), *_backends(self.database)]
+        return [*super().pids(), *backends(self.database)]
 
     def stop(self) -> None:
         super().stop()
-        _postgres(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+        postgres(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
 
 
 SQLITE: dict[str, type[Candidate]] = {
@@ -333,9 +335,9 @@ def _count_events(path: Path) -> int:
         connection.close()
 
 
-def _backends(database: str) -> list[int]:
+def backends(database: str) -> list[int]:
     """PostgreSQL's processes for one database, and those that work for all."""
     statement = """SELECT pid FROM pg_stat_activity
         WHERE (datname = $1 AND backend_type = 'client backend')
         OR backend_type IN ('walwriter', 'checkpointer', 'background writer')"""
-    return [row[0] for row in _postgres(statement, database)]
+    return [row[0] for row in postgres(statement, database)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from benchmarks import candidates as servers
 from benchmarks.compare import Measured, Result, Times, compare
 from benchmarks.load import CONNECTIONS, generator
-from benchmarks.report import Section
+from benchmarks.report import Section, at_least
 
 TITLES = {
     "w1": "W1: a board page of 100 tasks with story, agent and newest run",
@@ -17,6 +17,13 @@ TITLES = {
 FULL = Times(rounds=3, warm_up=5.0, slice=5.0)
 QUICK = Times(rounds=1, warm_up=1.0, slice=2.0)
 OURS = "dragoman"
+AIMS: dict[str, dict[str, float]] = {
+    "w1": {"mercurius-dl": 1.25, "mercurius-equal": 1.5, "strawberry-naive": 25},
+    "w2": {"mercurius-dl": 0.8, "mercurius-equal": 1},
+    "w3": {"mercurius-dl": 0.5, "mercurius-equal": 0.8},
+    "w1-postgresql": {"asyncpg-floor": 0.6},
+}
+"""By part: how many times less CPU than a peer it shall take."""
 HEAD = [
     "server",
     "CPU ms per request",
@@ -86,19 +93,27 @@ def _section(result: Result, about: dict[str, str], times: Times, database: str)
     if database == "postgresql":
         title += ", PostgreSQL"
         notes.insert(1, "The CPU of the database server's processes is added.")
-    return Section(title, HEAD, rows, notes)
+    part = result.workload if database == "sqlite" else f"{result.workload}-{database}"
+    targets = [
+        at_least(f"times less CPU than {peer}", _ratio(result.measured[peer], ours), aim)
+        for peer, aim in AIMS.get(part, {}).items()
+        if result.measured.get(peer)
+    ]
+    return Section(title, HEAD, rows, notes, targets)
+
+
+def _ratio(found: Sequence[Measured], ours: Sequence[Measured]) -> float:
+    return statistics.median(f.cpu_ms / o.cpu_ms for f, o in zip(found, ours, strict=True))
 
 
 def _row(about: str, found: Sequence[Measured], ours: Sequence[Measured]) -> list[str]:
-    ratio = statistics.median(f.cpu_ms / o.cpu_ms for f, o in zip(found, ours, strict=True))
-
     def median(read: Callable[[Measured], float]) -> float:
         return statistics.median(read(one) for one in found)
 
     return [
         about,
         f"{median(lambda m: m.cpu_ms):.3f}",
-        "1" if found is ours else f"{ratio:.2f} x",
+        "1" if found is ours else f"{_ratio(found, ours):.2f} x",
         f"{median(lambda m: m.slice.requests / m.slice.seconds):.0f}",
         f"{median(lambda m: m.slice.p50) * 1000:.1f}",
         f"{median(lambda m: m.slice.p99) * 1000:.1f}",

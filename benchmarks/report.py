@@ -24,14 +24,39 @@ little about another: what carries over are ratios, and those vary by a fifth fr
 """
 
 
+TARGETS = """\
+## What is aimed at
+
+From the last run of each part; its date stands below its table.
+"""
+
+
+def at_least(what: str, found: float, aim: float, unit: str = "") -> list[str]:
+    """A target that is met by this much or more."""
+    return _target(what, f"≥ {aim:g}{unit}", f"{found:.2f}{unit}", met=found >= aim)
+
+
+def at_most(what: str, found: float, aim: float, unit: str = "") -> list[str]:
+    """A target that is met by this much or less."""
+    return _target(what, f"≤ {aim:g}{unit}", f"{found:.2f}{unit}", met=found <= aim)
+
+
+def _target(what: str, aim: str, found: str, *, met: bool) -> list[str]:
+    return [what, aim, found, "met" if met else "**missed**"]
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one part of the benchmarks found: a table, and what has to be known to read it."""
+    """What one part of the benchmarks found: a table, and what has to be known to read it.
+
+    ``targets`` are made by ``at_least`` and ``at_most``.
+    """
 
     title: str
     head: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    targets: list[list[str]] = field(default_factory=list)
 
     def text(self) -> str:
         """The section as aligned text, for a terminal."""
@@ -40,13 +65,17 @@ class Section:
         shown = [
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
         ]
-        return "\n".join([f"== {self.title}", *shown, *self.notes])
+        aims = [f"{what}: {aim}, found {found}: {how}" for what, aim, found, how in self.targets]
+        return "\n".join([f"== {self.title}", *shown, *self.notes, *aims])
 
     def markdown(self) -> str:
         """The section of the page."""
-        ruler = ["---", *["--:"] * (len(self.head) - 1)]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in (self.head, ruler, *self.rows))
-        return "\n\n".join([f"## {self.title}", table, *self.notes])
+        return "\n\n".join([f"## {self.title}", _table(self.head, self.rows), *self.notes])
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    ruler = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ruler, *rows))
 
 
 def keep(part: str, section: Section, *, order: list[str]) -> None:
@@ -66,8 +95,13 @@ def keep(part: str, section: Section, *, order: list[str]) -> None:
 def _page(results: dict[str, Any]) -> str:
     parts = [INTRODUCTION.rstrip()]
     told: dict[str, str] = {}
+    sections = {part: Section(**result["section"]) for part, result in results.items()}
+    targets = [[part, *one] for part, section in sections.items() for one in section.targets]
+    if targets:
+        head = ["part", "what", "aim", "found", ""]
+        parts += [TARGETS.rstrip(), _table(head, targets)]
     for part, result in results.items():
-        parts.append(Section(**result["section"]).markdown())
+        parts.append(sections[part].markdown())
         where = f"{result['machine']}; {result['versions']}"
         first = told.setdefault(where, part)
         parts.append(f"{result['date']}, " + (where if first == part else f"as {first}") + ".")

@@ -126,11 +126,15 @@ def test_the_page_is_what_the_results_say(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(report, "PAGE", tmp_path / "performance.md")
     section = report.Section("Some part", ["what", "found"], [["a", "1"]], ["A note."])
     report.keep("w2", section, order=["w1", "w2"])
-    report.keep("w1", report.Section("First part", ["what"], [["b"]]), order=["w1", "w2"])
+    targets = [report.at_least("speed", 1.2, 1.25), report.at_most("memory", 90, 120, " MiB")]
+    first = report.Section("First part", ["what"], [["b"]], targets=targets)
+    report.keep("w1", first, order=["w1", "w2"])
     page = (tmp_path / "performance.md").read_text()
     assert page.index("## First part") < page.index("## Some part")
     assert "| a | 1 |" in page
     assert "Python 3" in page
+    assert "| w1 | speed | ≥ 1.25 | 1.20 | **missed** |" in page
+    assert "| w1 | memory | ≤ 120 MiB | 90.00 MiB | met |" in page
 
 
 def test_ratios_are_medians_within_rounds() -> None:

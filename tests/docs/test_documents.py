@@ -14,7 +14,7 @@ from runner import ending
 from schema.root import build_schema
 from server.limits.document import DocumentLimits, survey_document
 from server.settings import load_settings, variable_of
-from subscriptions import streams
+from subscriptions import stream_items
 from subscriptions.transports import websocket
 from tests.support import documents
 from tests.support.documents import KINDS, PAGES, ROOT, Block, anchors, blocks, links
@@ -131,7 +131,7 @@ def test_all_close_codes_are_explained() -> None:
 
 def test_all_reasons_of_streams_are_explained() -> None:
     text = (ROOT / "docs" / "frontend.md").read_text()
-    for reason in (*streams.ResyncReason.__args__, *streams.CloseReason.__args__):
+    for reason in (*stream_items.ResyncReason.__args__, *stream_items.CloseReason.__args__):
         assert f"`{reason}`" in text
 
 
