@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Artifact, Run, Task, Workspace, table_of
-from models.base import new_id
+from models.base import column_names, new_id
 from models.enums import ArtifactStatus, Permission
+from models.prepared import DialectName, Prepared, one_of
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
@@ -317,15 +318,23 @@ async def artifacts_of_runs(ctx: Context, run_ids: Sequence[str]) -> dict[str, l
     found: dict[str, list[Artifact]] = {run_id: [] for run_id in run_ids}
     if not found:
         return found
-    rows = await (await ctx.reader()).records(
-        Artifact,
-        select_all(Artifact)
-        .where(ARTIFACT.run_id.in_(found), ARTIFACT.status == ArtifactStatus.READY)
-        .order_by(ARTIFACT.created_at, ARTIFACT.id),
-    )
-    for row in rows:
+    for row in await (await ctx.reader()).fetch(_READY_OF_RUNS, list(found)):
         found[str(row.run_id)].append(row)
     return found
+
+
+def _ready_of_runs(dialect: DialectName) -> sa.Select[Any]:
+    return (
+        select_all(Artifact)
+        .where(
+            one_of(dialect, ARTIFACT.run_id, "run_ids"),
+            ARTIFACT.status == ArtifactStatus.READY,
+        )
+        .order_by(ARTIFACT.created_at, ARTIFACT.id)
+    )
+
+
+_READY_OF_RUNS = Prepared(Artifact, column_names(Artifact), ["run_ids"], _ready_of_runs)
 
 
 async def find_artifact(ctx: Context, *, run_id: str, storage_path: str) -> Artifact:

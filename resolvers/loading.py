@@ -13,6 +13,7 @@ from models.base import column_names
 from models.prepared import DialectName, Prepared, each_of, first_of_each, one_of
 from models.transaction import select_all
 from resolvers.context import Context
+from resolvers.paging import limit_and_offset
 
 M = TypeVar("M", bound=SQLModel)
 Columns = tuple[str, ...] | None
@@ -113,7 +114,7 @@ async def newest_run_of_each(
     reader = await ctx.reader()
     read = with_columns(Run, columns, "task_id")
     if len(task_ids) == 1:
-        runs = await reader.fetch(runs_of_one(read), task_ids[0], 1)
+        runs = await reader.fetch(runs_of_one(read), task_ids[0], 1, 0)
     else:
         runs = await reader.fetch(_run_of_each(read), list(set(task_ids)))
     found: dict[str | None, Run] = {run.task_id: run for run in runs}
@@ -131,17 +132,13 @@ async def newest_run(ctx: Context, task_id: str, columns: Columns = None) -> Run
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
 def runs_of_one(columns: Columns) -> Prepared[Run]:
-    """The newest runs of one task: by its id, at most a number."""
+    """The newest runs of one task: by its id, at most a number behind an offset."""
 
     def build(_dialect: DialectName) -> sa.Select[Any]:
-        return (
-            sa.select(*columns_to_read(Run, columns))
-            .where(RUN.task_id == sa.bindparam("task_id"))
-            .order_by(*_newest_first(table_of(Run)))
-            .limit(sa.bindparam("number", type_=sa.Integer))
-        )
+        ordered = sa.select(*columns_to_read(Run, columns)).order_by(*_newest_first(table_of(Run)))
+        return limit_and_offset(ordered.where(RUN.task_id == sa.bindparam("task_id")))
 
-    return Prepared(Run, columns or column_names(Run), ["task_id", "number"], build)
+    return Prepared(Run, columns or column_names(Run), ["task_id", "size", "offset"], build)
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)

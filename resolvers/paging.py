@@ -6,7 +6,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -70,7 +70,12 @@ class Page(Generic[M]):
     _counted: tuple[int, bool] | None = None
 
     async def total(self) -> tuple[int, bool]:
-        """What `count` counts, once for all who ask: a page may stand at several places."""
+        """What `count` counts, once for all who ask: a page may stand at several places.
+
+        A page without neighbours has everything: nothing is counted.
+        """
+        if not (self.has_next_page or self.has_previous_page):
+            return len(self.nodes), True
         if self._counting is None:
             self._counting = asyncio.Lock()
         async with self._counting:
@@ -146,38 +151,46 @@ async def _read_slice(
     )
 
 
-async def read_first_page(
+async def read_prepared_page(
     ctx: Context,
     prepared: Prepared[M],
     *values: Any,
     order: Sequence[str],
-    page: PageArguments,
+    page: PageArguments | Slice,
     count: Callable[[], Awaitable[tuple[int, bool]]],
 ) -> Page[M]:
-    """The first page of a prepared statement, whose last parameter is its LIMIT.
+    """A page of a prepared statement, whose last parameters are its LIMIT and its OFFSET.
 
     Args:
         ctx: gives the snapshot and the limits.
         prepared: selects at least the columns of the order.
-        values: for its parameters but the last.
+        values: for its other parameters.
         order: names of the columns of its order.
-        page: for which :func:`is_first_page` holds.
+        page: for which :func:`is_numbered` holds.
         count: how to count all rows.
 
     Raises:
         InvalidError: a page size out of bounds.
     """
-    size, _, _ = _window(ctx, page)
-    nodes = await (await ctx.reader()).fetch(prepared, *values, size + 1)
-    more = len(nodes) > size
-    return Page(nodes[:size], order, more, has_previous_page=False, count=count)
-
-
-def is_first_page(page: PageArguments | Slice) -> TypeGuard[PageArguments]:
-    """Whether the page is asked for by number alone, from where its list begins."""
     if isinstance(page, Slice):
-        return False
+        size, offset = page.limit, page.offset
+    else:
+        (size, _, _), offset = _window(ctx, page), 0
+    nodes = await (await ctx.reader()).fetch(prepared, *values, size + 1, offset)
+    return Page(nodes[:size], order, len(nodes) > size, offset > 0, count=count)
+
+
+def is_numbered(page: PageArguments | Slice) -> bool:
+    """Whether numbers tell where the page lies: it is a slice, or begins where its list begins."""
+    if isinstance(page, Slice):
+        return True
     return page.after is None and page.before is None and page.last is None
+
+
+def limit_and_offset(statement: sa.Select[Any]) -> sa.Select[Any]:
+    """The statement for :func:`read_prepared_page`: with parameters ``size`` and ``offset``."""
+    size, offset = (sa.bindparam(name, type_=sa.Integer) for name in ("size", "offset"))
+    return statement.limit(size).offset(offset)
 
 
 def names_of(order: Sequence[Order]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """Short ids, as some REST languages show them, and what they stand for."""
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import Run, Task, Webhook, table_of
 from models.base import PUBLIC_ID_LENGTH
+from models.prepared import Prepared
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 
@@ -31,12 +33,16 @@ async def webhook_id_of(ctx: Context, public_id: str) -> str:
 
 async def _id_of(ctx: Context, model: Any, public_id: str) -> str:
     ctx.authenticated()
-    table = table_of(model)
-    found: str | None = None
+    found: list[Any] = []
     if len(public_id) == PUBLIC_ID_LENGTH and public_id.isascii() and public_id.isalnum():
-        found = await (await ctx.reader()).scalar(
-            sa.select(table.c.id).where(table.c.public_id == public_id)
-        )
-    if found is None:
+        found = await (await ctx.reader()).fetch(_by_public_id(model), public_id)
+    if not found:
         raise NotFoundError(model.__name__)
-    return found
+    return str(found[0].id)
+
+
+@cache
+def _by_public_id(model: Any) -> Prepared[Any]:
+    table = table_of(model)
+    statement = sa.select(table.c.id).where(table.c.public_id == sa.bindparam("public_id"))
+    return Prepared(model, ["id"], ["public_id"], lambda _dialect: statement)

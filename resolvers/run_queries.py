@@ -24,10 +24,10 @@ from resolvers.paging import (
     Slice,
     Window,
     capped_count,
-    is_first_page,
+    is_numbered,
     names_of,
-    read_first_page,
     read_page,
+    read_prepared_page,
 )
 from resolvers.ports import Diff
 from resolvers.siblings import Parents, in_workspaces, only, read_pages, records_of_each
@@ -92,15 +92,17 @@ async def list_runs(
     status: Collection[RunStatus] | None = None,
     ids: Collection[str] | None = None,
     page: PageArguments | Slice | None = None,
+    columns: Columns = None,
 ) -> Page[Run]:
     """A page of runs, newest first: of a task, a workspace, or all that are visible.
 
     Raises:
         NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
     """
-    statement = _listed(status)
+    names = with_columns(Run, columns, *ORDER_NAMES)
+    statement = _listed(status, names)
     if task_id is not None:
-        task = await get_task(ctx, task_id=task_id)
+        task = await get_task(ctx, task_id=task_id, columns=("id",))
         statement = statement.where(RUN.task_id == task.id)
     elif workspace_id is not None:
         await get_workspace(ctx, workspace_id=workspace_id)
@@ -111,7 +113,9 @@ async def list_runs(
         statement = statement.where(RUN.agent_id == agent_id)
     if ids is not None:
         statement = statement.where(RUN.id.in_(ids))
-    return await read_page(ctx, Run, statement, order=ORDER, page=page or PageArguments())
+    return await read_page(
+        ctx, Run, statement, order=ORDER, page=page or PageArguments(), columns=names
+    )
 
 
 def _listed(status: Collection[RunStatus] | None, columns: Columns = None) -> sa.Select[Any]:
@@ -158,8 +162,8 @@ async def runs_of_tasks(
         ctx.require(Permission.READ, workspace_id, kind="Task")
     names = with_columns(Run, columns, "created_at", "id")
     ids = [task.id for task in tasks]
-    if len(ids) == 1 and is_first_page(page):
-        alone = await read_first_page(
+    if len(ids) == 1 and is_numbered(page):
+        alone = await read_prepared_page(
             ctx,
             runs_of_one(names),
             ids[0],

@@ -1,7 +1,7 @@
 """What tasks can be filtered by, and what that is in SQL."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -65,6 +65,18 @@ class TaskFilter:
         """Whether nothing is filtered but what the kept totals know: status and archive."""
         return self == TaskFilter(status=self.status, archived=self.archived)
 
+    @property
+    def plain(self) -> "TaskFilter | None":
+        """The filter, hashable, if all it asks for is a status and flags: of these there are few.
+
+        Statements are prepared for plain filters.
+        """
+        if self.status is not None and not 0 < len(self.status) <= len(TaskStatus):
+            return None
+        status = None if self.status is None else frozenset(self.status)
+        found = TaskFilter(status=self.status, archived=self.archived, internal=self.internal)
+        return replace(found, status=status) if found == self else None
+
 
 def task_conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
     """SQL: what the filter asks for, to be combined with AND.
@@ -75,7 +87,6 @@ def task_conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[b
     conditions: list[sa.ColumnElement[bool]] = []
     for column, values in (
         (TASK.id, chosen.ids),
-        (TASK.status, chosen.status),
         (TASK.type, chosen.types),
         (TASK.assignee_id, chosen.assignee_ids),
         (TASK.agent_id, chosen.agent_ids),
@@ -109,7 +120,9 @@ def task_conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[b
                 )
             )
         )
-    conditions.extend(_flags(chosen))
+    if chosen.status is not None:
+        bounded(ctx, "status", chosen.status)
+    conditions.extend(flag_conditions(chosen))
     conditions.extend(_of_repository(ctx, chosen))
     conditions.extend(_of_runs(ctx, chosen))
     if chosen.search is not None and chosen.search.strip():
@@ -158,8 +171,12 @@ def _of_runs(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _flags(chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+def flag_conditions(chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    """SQL: what the filter says of status and flags; all of it where the filter is plain."""
     conditions: list[sa.ColumnElement[bool]] = []
+    if chosen.status is not None:
+        # One parameter each: a list that is expanded when it runs cannot be prepared.
+        conditions.append(TASK.status.in_([sa.literal(str(s)) for s in sorted(chosen.status)]))
     if chosen.archived is not None:
         column = TASK.archived_at
         conditions.append(column.is_not(None) if chosen.archived else column.is_(None))

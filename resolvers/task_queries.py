@@ -27,13 +27,14 @@ from resolvers.paging import (
     Slice,
     capped_count,
     directions,
-    is_first_page,
+    is_numbered,
+    limit_and_offset,
     names_of,
-    read_first_page,
     read_page,
+    read_prepared_page,
 )
 from resolvers.siblings import SPRINT, Parents, Through, in_workspaces, read_pages, through_sprint
-from resolvers.task_filters import TaskFilter, task_conditions
+from resolvers.task_filters import TaskFilter, flag_conditions, task_conditions
 from resolvers.task_search import narrowed
 from resolvers.workspaces import get_workspace, require_workspace
 
@@ -98,8 +99,9 @@ async def list_tasks(
     workspace = None
     if workspace_id is not None:
         await require_workspace(ctx, workspace_id=workspace_id)
-        if chosen == _ON_THE_BOARD and is_first_page(page):
-            return await _first_of_board(ctx, workspace_id, order, page, columns)
+        plain = chosen.plain
+        if plain is not None and is_numbered(page):
+            return await _prepared_page(ctx, workspace_id, plain, order, page, columns)
         if chosen.search is not None:
             workspace = await get_workspace(ctx, workspace_id=workspace_id)
     statement = await _statement(ctx, chosen, order, columns, workspace=workspace)
@@ -251,33 +253,59 @@ async def _statement(
     return statement
 
 
-async def _first_of_board(
-    ctx: Context, workspace_id: str, order: TaskOrder, page: PageArguments, columns: Columns
+async def _prepared_page(
+    ctx: Context,
+    workspace_id: str,
+    chosen: TaskFilter,
+    order: TaskOrder,
+    page: PageArguments | Slice,
+    columns: Columns,
 ) -> Page[Task]:
     async def count() -> tuple[int, bool]:
-        return (await _kept_totals(ctx, [workspace_id], _ON_THE_BOARD))[0]
+        if chosen.is_default:
+            return (await _kept_totals(ctx, [workspace_id], chosen))[0]
+        maximum = ctx.limits.filtered_count_max
+        reader = await ctx.reader()
+        (found,) = await reader.fetch(_counted(chosen), workspace_id, maximum + 1)
+        return min(found.total, maximum), found.total <= maximum
 
-    prepared = _board_page(order, with_columns(Task, columns, *_ORDER_NAMES[order]))
-    return await read_first_page(
-        ctx, prepared, workspace_id, order=_ORDER_NAMES[order], page=page, count=count
+    names = with_columns(Task, columns, *_ORDER_NAMES[order])
+    return await read_prepared_page(
+        ctx,
+        _page(chosen, order, names),
+        workspace_id,
+        order=_ORDER_NAMES[order],
+        page=page,
+        count=count,
     )
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
-def _board_page(order: TaskOrder, columns: Columns) -> Prepared[Task]:
+def _page(chosen: TaskFilter, order: TaskOrder, columns: Columns) -> Prepared[Task]:
     def build(_dialect: DialectName) -> sa.Select[Any]:
-        return (
-            sa.select(*columns_to_read(Task, columns))
-            .where(
-                TASK.workspace_id == sa.bindparam("workspace_id"),
-                TASK.deleted_at.is_(None),
-                TASK.archived_at.is_(None),
-            )
-            .order_by(*directions(_ORDERS[order], table_of(Task)))
-            .limit(sa.bindparam("size", type_=sa.Integer))
+        ordered = sa.select(*columns_to_read(Task, columns)).order_by(
+            *directions(_ORDERS[order], table_of(Task))
         )
+        return limit_and_offset(ordered.where(*_of_workspace(chosen)))
 
-    return Prepared(Task, columns or column_names(Task), ["workspace_id", "size"], build)
+    read = columns or column_names(Task)
+    return Prepared(Task, read, ["workspace_id", "size", "offset"], build)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _counted(chosen: TaskFilter) -> Prepared[TaskTotal]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        rows = sa.select(sa.literal(1)).where(*_of_workspace(chosen))
+        bounded = rows.limit(sa.bindparam("maximum", type_=sa.Integer)).subquery()
+        return sa.select(sa.func.count().label("total")).select_from(bounded)
+
+    return Prepared(TaskTotal, ["total"], ["workspace_id", "maximum"], build)
+
+
+def _of_workspace(plain: TaskFilter) -> list[sa.ColumnElement[bool]]:
+    """SQL: the live tasks of the workspace with the id ``workspace_id`` under a plain filter."""
+    belongs = TASK.workspace_id == sa.bindparam("workspace_id")
+    return [belongs, TASK.deleted_at.is_(None), *flag_conditions(plain)]
 
 
 async def list_task_repositories(ctx: Context, *, workspace_id: str) -> list[str]:

@@ -3,19 +3,27 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import EventStream, TaskTotal, Workspace, table_of
+from models.base import column_names
 from models.enums import Permission, TaskStatus, WorkspaceStatus
-from models.transaction import select_all
+from models.prepared import DialectName, Prepared
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.events import Position
 from resolvers.filtering import text_search
-from resolvers.loading import loader
-from resolvers.paging import Order, Page, PageArguments, Slice, read_page
+from resolvers.loading import (
+    STATEMENTS_KEPT,
+    Columns,
+    columns_to_read,
+    loader,
+    with_columns,
+)
+from resolvers.paging import Order, Page, PageArguments, Slice, names_of, read_page
 from resolvers.task_queries import visible_workspaces
 from resolvers.workspace_fields import SLUG_LENGTH
 from resolvers.workspaces import WORKSPACE
@@ -62,6 +70,7 @@ async def list_workspaces(
     filter_: WorkspaceFilter | None = None,
     order: WorkspaceOrder = WorkspaceOrder.NAME_ASC,
     page: PageArguments | Slice | None = None,
+    columns: Columns = None,
 ) -> Page[Workspace]:
     """A page of the workspaces the principal may see.
 
@@ -70,7 +79,10 @@ async def list_workspaces(
         InvalidError: page arguments or filters that cannot be accepted.
     """
     chosen = filter_ or WorkspaceFilter()
-    statement = select_all(Workspace).where(WORKSPACE.id.in_(visible_workspaces(ctx)))
+    names = with_columns(Workspace, columns, *names_of(_ORDERS[order]))
+    statement = sa.select(*columns_to_read(Workspace, names)).where(
+        WORKSPACE.id.in_(visible_workspaces(ctx))
+    )
     if chosen.status is not None:
         statement = statement.where(WORKSPACE.status.in_(sorted(chosen.status)))
     if chosen.search is not None and chosen.search.strip():
@@ -84,7 +96,12 @@ async def list_workspaces(
             )
         )
     found = await read_page(
-        ctx, Workspace, statement, order=_ORDERS[order], page=page or PageArguments()
+        ctx,
+        Workspace,
+        statement,
+        order=_ORDERS[order],
+        page=page or PageArguments(),
+        columns=names,
     )
     if not ctx.in_transaction:
         ctx.live_workspaces.update(workspace.id for workspace in found.nodes)
@@ -92,19 +109,27 @@ async def list_workspaces(
 
 
 async def get_workspace_by_slug(
-    ctx: Context, *, slug: str, permission: Permission = Permission.READ
+    ctx: Context,
+    *,
+    slug: str,
+    permission: Permission = Permission.READ,
+    columns: Columns = None,
 ) -> Workspace:
     """A workspace by its short name; else as ``get_workspace``."""
     known = len(slug) <= SLUG_LENGTH and slug.isascii() and slug.isprintable()
-    return await _get_where(ctx, WORKSPACE.slug == slug if known else sa.false(), permission)
+    return await _get_by(ctx, "slug", slug if known else None, permission, columns)
 
 
 async def get_workspace_by_number(
-    ctx: Context, *, number: int, permission: Permission = Permission.READ
+    ctx: Context,
+    *,
+    number: int,
+    permission: Permission = Permission.READ,
+    columns: Columns = None,
 ) -> Workspace:
     """A workspace by its number, counted from 1; else as ``get_workspace``."""
     known = 1 <= number <= NUMBER_MAX
-    return await _get_where(ctx, WORKSPACE.number == number if known else sa.false(), permission)
+    return await _get_by(ctx, "number", number if known else None, permission, columns)
 
 
 async def is_closed_to_key(ctx: Context, *, number: int) -> bool:
@@ -122,17 +147,28 @@ async def is_closed_to_key(ctx: Context, *, number: int) -> bool:
     return found not in {None, principal.workspace_id} and (visible is None or found in visible)
 
 
-async def _get_where(
-    ctx: Context, condition: sa.ColumnElement[bool], permission: Permission
+async def _get_by(
+    ctx: Context, name: str, value: Any, permission: Permission, columns: Columns
 ) -> Workspace:
     ctx.authenticated()
-    found = await (await ctx.reader()).records(
-        Workspace, select_all(Workspace).where(condition, WORKSPACE.deleted_at.is_(None))
-    )
+    prepared = _live_workspace_by(name, with_columns(Workspace, columns, "id"))
+    found = await (await ctx.reader()).fetch(prepared, value) if value is not None else []
     if not found:
         raise NotFoundError("Workspace")
     ctx.require(permission, found[0].id)
+    if not ctx.in_transaction:
+        ctx.live_workspaces.add(found[0].id)
     return found[0]
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _live_workspace_by(name: str, columns: Columns) -> Prepared[Workspace]:
+    def build(_dialect: DialectName) -> sa.Select[Any]:
+        return sa.select(*columns_to_read(Workspace, columns)).where(
+            WORKSPACE[name] == sa.bindparam(name), WORKSPACE.deleted_at.is_(None)
+        )
+
+    return Prepared(Workspace, columns or column_names(Workspace), [name], build)
 
 
 async def totals_of(ctx: Context, workspace_id: str) -> dict[TaskStatus, int]:

@@ -22,7 +22,16 @@ from resolvers.workspace_queries import (
 )
 from resolvers.workspaces import get_workspace
 from rest_compat.posthog import words
-from rest_compat.posthog.shapes import RunFacts, run_json, task_json, user_json
+from rest_compat.posthog.shapes import (
+    PROJECT_COLUMNS,
+    RUN_COLUMNS,
+    TASK_COLUMNS,
+    USER_COLUMNS,
+    RunFacts,
+    run_json,
+    task_json,
+    user_json,
+)
 from rest_compat.routing import Call
 
 PAGE_SIZE = 50
@@ -43,8 +52,9 @@ async def get_project(call: Call, project_id: str) -> Workspace:
     if project_id == CURRENT:
         bound = ctx.authenticated().workspace_id
         if bound is not None:
-            return await get_workspace(ctx, workspace_id=bound)
-        first = await list_workspaces(ctx, page=PageArguments(first=1))
+            return await get_workspace(ctx, workspace_id=bound, columns=PROJECT_COLUMNS)
+        page = PageArguments(first=1)
+        first = await list_workspaces(ctx, page=page, columns=PROJECT_COLUMNS)
         if not first.nodes:
             raise NotFoundError("Workspace")
         return first.nodes[0]
@@ -52,7 +62,7 @@ async def get_project(call: Call, project_id: str) -> Workspace:
         raise NotFoundError("Workspace")
     number = int(project_id)
     try:
-        return await get_workspace_by_number(ctx, number=number)
+        return await get_workspace_by_number(ctx, number=number, columns=PROJECT_COLUMNS)
     except NotFoundError:
         if not await is_closed_to_key(ctx, number=number):
             raise
@@ -115,8 +125,8 @@ async def shown_tasks(
 ) -> list[dict[str, Any]]:
     """Tasks of one project as the API shows them; one statement for what is beside them."""
     ctx = call.ctx
-    newest = await newest_run_of_each(ctx, [task.id for task in tasks])
-    creators = await find_by_ids(ctx, User, [task.created_by for task in tasks])
+    newest = await newest_run_of_each(ctx, [task.id for task in tasks], RUN_COLUMNS)
+    creators = await find_by_ids(ctx, User, [task.created_by for task in tasks], USER_COLUMNS)
     people = {
         user.id: user_json(user, with_email=knows_details_of(ctx, user.id))
         for user in {user.id: user for user in creators if user is not None}.values()
@@ -137,7 +147,7 @@ async def shown_tasks(
 
 async def shown_task(call: Call, project: Workspace, task_id: str) -> dict[str, Any]:
     """One task, read afresh."""
-    task = await get_task(call.ctx, task_id=task_id)
+    task = await get_task(call.ctx, task_id=task_id, columns=TASK_COLUMNS)
     return (await shown_tasks(call, project, [task]))[0]
 
 

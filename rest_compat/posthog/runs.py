@@ -46,7 +46,7 @@ from rest_compat.posthog.run_shapes import (
     StartRunBody,
     TokenShape,
 )
-from rest_compat.posthog.shapes import ERRORS, RunPage, RunShape, TaskShape, run_json
+from rest_compat.posthog.shapes import ERRORS, RUN_COLUMNS, RunPage, RunShape, TaskShape, run_json
 from rest_compat.routing import Call, before_body, body_limit, dialect_router
 
 router = dialect_router(ERRORS)
@@ -138,8 +138,8 @@ async def runs_list(call: Call, project_id: str, task_id: str) -> Any:
     """Runs of a task, newest first."""
     project, task = await get_project_task(call, project_id, task_id)
     page = window(call.query_params.get("limit"), call.query_params.get("offset"))
-    found = await list_runs(call.ctx, task_id=task.id, page=page)
-    count, _ = await found.count()
+    found = await list_runs(call.ctx, task_id=task.id, page=page, columns=RUN_COLUMNS)
+    count, _ = await found.total()
     results = [run_json(facts) for facts in await facts_of(call, project, found.nodes)]
     return page_json(call, results, count=count, page=page)
 

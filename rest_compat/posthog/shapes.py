@@ -194,6 +194,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+PROJECT_COLUMNS = ("id", "number", "name")
+"""All that is shown of a workspace."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """A run with what is shown beside it."""
@@ -201,6 +205,10 @@ class RunFacts:
     run: Run
     artifacts: Sequence[Artifact]
     log_url: str | None
+
+
+USER_COLUMNS = ("id", "number", "name", "full_name", "email")
+"""What :func:`user_json` looks at."""
 
 
 def user_json(user: User, *, with_email: bool) -> dict[str, Any]:
@@ -236,6 +244,13 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
     return shown
 
 
+RUN_COLUMNS = (
+    "id", "task_id", "stage", "branch", "status", "environment", "state", "error", "output",
+    "created_at", "updated_at", "finished_at",
+)  # fmt: skip
+"""What :func:`run_json` looks at."""
+
+
 def run_json(facts: RunFacts) -> dict[str, Any]:
     """A run; adapter, model and effort are views on its state."""
     run, state = facts.run, facts.run.state
@@ -260,6 +275,14 @@ def run_json(facts: RunFacts) -> dict[str, Any]:
         "updated_at": words.moment(run.updated_at),
         "completed_at": words.moment(run.finished_at),
     }
+
+
+TASK_COLUMNS = (
+    "id", "number", "title", "title_manually_set", "description", "origin", "repository",
+    "output_schema", "internal", "archived_at", "ci_prompt", "created_at", "updated_at",
+    "created_by",
+)  # fmt: skip
+"""What :func:`task_json` looks at, and who made it."""
 
 
 def task_json(
@@ -294,6 +317,11 @@ def task_json(
         "updated_at": words.moment(task.updated_at),
         "created_by": created_by,
     }
+
+
+SUMMARY_COLUMNS = ("id", "title", "repository", "created_at", "updated_at", "origin")
+SUMMARY_RUN_COLUMNS = ("status", "environment")
+"""What :func:`summary_json` looks at, in task and run."""
 
 
 def summary_json(task: Task, latest: Run | None) -> dict[str, Any]:

@@ -25,6 +25,9 @@ from rest_compat.posthog.reading import (
 )
 from rest_compat.posthog.shapes import (
     ERRORS,
+    SUMMARY_COLUMNS,
+    SUMMARY_RUN_COLUMNS,
+    TASK_COLUMNS,
     RepositoriesShape,
     SummaryPage,
     TaskPage,
@@ -134,8 +137,9 @@ async def tasks_list(call: Call, project_id: str, query: Annotated[TaskQuery, Qu
         filter_=await _filter(call, query),
         order=TaskOrder.CREATED_AT_DESC,
         page=page,
+        columns=TASK_COLUMNS,
     )
-    count, _ = await found.count()
+    count, _ = await found.total()
     results = await shown_tasks(call, project, found.nodes)
     return page_json(call, results, count=count, page=page)
 
@@ -192,9 +196,11 @@ async def tasks_summaries(call: Call, project_id: str, body: SummariesBody) -> A
         filter_=TaskFilter(ids=body.ids, archived=None),
         order=TaskOrder.CREATED_AT_DESC,
         page=page,
+        columns=SUMMARY_COLUMNS,
     )
-    count, _ = await found.count()
-    newest = await newest_run_of_each(call.ctx, [task.id for task in found.nodes])
+    count, _ = await found.total()
+    ids = [task.id for task in found.nodes]
+    newest = await newest_run_of_each(call.ctx, ids, SUMMARY_RUN_COLUMNS)
     results = [summary_json(task, run) for task, run in zip(found.nodes, newest, strict=True)]
     return page_json(call, results, count=count, page=page)
 

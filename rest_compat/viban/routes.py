@@ -46,7 +46,9 @@ router = dialect_router()
 
 
 async def _project(call: Call, project_id: str) -> Workspace:
-    return await get_workspace_by_number(call.ctx, number=shapes.number_of(project_id))
+    return await get_workspace_by_number(
+        call.ctx, number=shapes.number_of(project_id), columns=shapes.PROJECT_COLUMNS
+    )
 
 
 async def _project_to_change(call: Call, project_id: str) -> Workspace:
@@ -75,7 +77,9 @@ def _tail(given: str, prefix: str, kind: str) -> str:
 
 
 async def _shown(call: Call, task: Task) -> dict[str, Any]:
-    workspace = await get_workspace(call.ctx, workspace_id=task.workspace_id)
+    workspace = await get_workspace(
+        call.ctx, workspace_id=task.workspace_id, columns=("id", "number")
+    )
     return {"data": shapes.task(task, shapes.project_id(workspace.number))}
 
 
@@ -94,7 +98,10 @@ async def health(call: Call) -> Any:
 async def list_projects(call: Call) -> Any:
     """Projects visible to the token, oldest first."""
     page = await list_workspaces(
-        call.ctx, order=WorkspaceOrder.CREATED_AT_ASC, page=Slice(call.ctx.limits.workspaces)
+        call.ctx,
+        order=WorkspaceOrder.CREATED_AT_ASC,
+        page=Slice(call.ctx.limits.workspaces),
+        columns=shapes.PROJECT_COLUMNS,
     )
     return {"data": [shapes.project(workspace) for workspace in page.nodes]}
 
@@ -135,8 +142,9 @@ async def list_project_tasks(
         filter_=TaskFilter(status=words.TASK_STATUSES[query.status] if query.status else None),
         order=TaskOrder.CREATED_AT_ASC,
         page=Slice(limit, offset),
+        columns=shapes.TASK_COLUMNS,
     )
-    total, _ = await page.count()
+    total, _ = await page.total()
     shown = shapes.project_id(workspace.number)
     return {
         "data": [shapes.task(task, shown) for task in page.nodes],
@@ -147,7 +155,8 @@ async def list_project_tasks(
 @router.get("/api/v1/tasks/{task_id}", response_model=shapes.TaskAnswer, responses=ERRORS)
 async def show_task(call: Call, task_id: str) -> Any:
     """One task."""
-    return await _shown(call, await get_task(call.ctx, task_id=await _task_id(call, task_id)))
+    found = await _task_id(call, task_id)
+    return await _shown(call, await get_task(call.ctx, task_id=found, columns=shapes.TASK_COLUMNS))
 
 
 @router.post(
@@ -228,7 +237,10 @@ async def refine(call: Call, task_id: str) -> Any:
 async def list_executions(call: Call, task_id: str) -> Any:
     """Agent runs of a task, newest first; at most 1,000."""
     page = await list_runs(
-        call.ctx, task_id=await _task_id(call, task_id), page=Slice(EXECUTIONS_MAX)
+        call.ctx,
+        task_id=await _task_id(call, task_id),
+        page=Slice(EXECUTIONS_MAX),
+        columns=shapes.EXECUTION_COLUMNS,
     )
     return {"data": [shapes.execution(run, task_id) for run in page.nodes]}
 

@@ -219,6 +219,12 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()[:SECONDS_LENGTH] + "Z"
 
 
+PROJECT_COLUMNS = (
+    "id", "number", "name", "repository_url", "local_path", "created_at", "updated_at",
+)  # fmt: skip
+"""What :func:`project` looks at, and the key."""
+
+
 def project(workspace: Workspace) -> dict[str, Any]:
     """A workspace as a project."""
     return {
@@ -228,6 +234,10 @@ def project(workspace: Workspace) -> dict[str, Any]:
         "created_at": moment(workspace.created_at),
         "updated_at": moment(workspace.updated_at),
     }
+
+
+TASK_COLUMNS = ("public_id", "title", "description", "status", "created_at", "updated_at")
+"""What :func:`task` looks at."""
 
 
 def task(record: Task, project: str) -> dict[str, Any]:
@@ -241,6 +251,13 @@ def task(record: Task, project: str) -> dict[str, Any]:
         "created_at": moment(record.created_at),
         "updated_at": moment(record.updated_at),
     }
+
+
+EXECUTION_COLUMNS = (
+    "public_id", "status", "stop_requested_at", "stop_reason", "finished_at", "executor",
+    "started_at", "worktree_path", "exit_code", "error", "branch",
+)  # fmt: skip
+"""What :func:`execution` looks at."""
 
 
 def execution(run: Run, task: str) -> dict[str, Any]:
