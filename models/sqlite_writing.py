@@ -175,8 +175,10 @@ class SqliteWriter:
         if log.is_due():
             done = asyncio.get_running_loop().run_in_executor(self._thread, log.copy)
             done.add_done_callback(lambda _: self.pass_on())
-        else:
-            self.pass_on()
+            return
+        if log.take_flush():
+            asyncio.get_running_loop().run_in_executor(None, log.flush)
+        self.pass_on()
 
     # --- the connection, in the hands of whose turn it is ---
 
@@ -247,7 +249,7 @@ class SqliteWriter:
         driver: Any = connection.connection.driver_connection
         driver.set_progress_handler(self._is_late, LOOK_EVERY)
         self._connection, self._driver = connection, driver
-        self._log = WriteAheadLog(driver)
+        self._log = WriteAheadLog(driver, flushes=self._flushes)
 
     def _begin_with_patience(self) -> None:
         driver = self.driver

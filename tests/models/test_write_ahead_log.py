@@ -1,6 +1,8 @@
 """Where SQLite's commits are made, when its log is copied: the loop never waits for the disk."""
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -119,6 +121,48 @@ async def test_copying_keeps_neither_the_loop_nor_who_is_committed(
                 await asyncio.sleep(0)
             may_go_on.set()
             await waiting
+
+
+@pytest.mark.parametrize(("synchronous", "times"), [("FULL", 0), ("NORMAL", 3)])
+async def test_a_log_that_is_not_on_the_disk_yet_is_flushed_while_others_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: Synchronous, times: int
+) -> None:
+    may_end, calls = threading.Event(), []
+    flush = WriteAheadLog.flush
+
+    def slow(log: WriteAheadLog) -> None:
+        calls.append(threading.current_thread())
+        assert may_end.wait(PATIENCE)
+        flush(log)
+
+    monkeypatch.setattr(WriteAheadLog, "flush", slow)
+    monkeypatch.setattr(models.write_ahead_log, "FLUSH_ROWS", 4)
+    async with opened(path, synchronous) as database, asyncio.timeout(PATIENCE):
+        for _ in range(14):
+            await _count(database)
+        may_end.set()
+    while len(calls) < times:  # a thread pool begins them in its own time
+        await asyncio.sleep(0)
+    assert len(calls) == times
+    assert threading.main_thread() not in calls
+
+
+async def test_flushing_waits_for_the_file_of_the_log_and_fails_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[os.stat_result] = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor))
+        raise OSError(errno.EIO, "the disk is gone")
+
+    async with opened(path) as database:
+        log = path.with_name(f"{path.name}-wal").stat()
+        monkeypatch.setattr(os, "fsync", fsync)
+        _log_of(database).flush()
+        await _count(database)
+    [seen] = flushed
+    assert os.path.samestat(seen, log)
 
 
 async def test_the_log_stays_short_under_constant_load_with_readers(
