@@ -3,10 +3,16 @@
 One SELECT shows the revision; Alembic is imported and run only when that is old. Every migration
 runs in one transaction (SQLite: BEGIN IMMEDIATE, PostgreSQL: under an advisory lock), so a server
 killed in the middle leaves the old shape, and two that start together do not run it twice.
+A server lets a process of its own do it: what Alembic leaves behind would stay for good.
 """
 
 import asyncio
 import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,9 @@ import migrations
 HEAD = "0004"
 LOCK = 0x647261676F  # any number of our own
 DIRECTORY = Path(migrations.__file__).parent
+DATABASE = "DRAGOMAN_DATABASE_URL"
+APART = "import gc; gc.disable(); from server.migrations import main; main()"
+"""What it makes is no garbage until it ends, as in ``dragoman serve``."""
 
 
 class NewerDatabaseError(Exception):
@@ -53,6 +62,56 @@ async def migrate(url: str) -> str | None:
         return found
     finally:
         await engine.dispose()
+
+
+class MigrationFailedError(Exception):
+    """The process that migrates did not succeed, and has told why on stderr."""
+
+
+@asynccontextmanager
+async def migrated_apart(url: str) -> AsyncIterator[str | None]:
+    """Migrate the database in a process of its own, while the block runs; done when that ends.
+
+    It ends with this process, however that ends.
+
+    Yields:
+        What :func:`migrate` returns.
+
+    Raises:
+        MigrationFailedError
+    """
+    found = await revision_of(url)
+    if found == HEAD:
+        yield found
+        return
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", APART),
+        env={**os.environ, DATABASE: url},
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield found
+        if await process.wait() != 0:
+            raise MigrationFailedError
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def main() -> None:
+    """Migrate the database that the environment names, or give up when stdin ends."""
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        asyncio.run(migrate(os.environ[DATABASE]))
+    except (NewerDatabaseError, OSError) as error:
+        sys.exit(f"dragoman: {error}")
+
+
+def _end_with_stdin() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 async def revision_of(url: str) -> str | None:

@@ -13,11 +13,8 @@ from typing import Any
 import structlog
 import uvicorn
 
-from runner.prompts import PromptError, PromptMaker
-from server.app import create_app
 from server.logs import configure_logging
-from server.migrations import HEAD, NewerDatabaseError, migrate
-from server.services import command_line_context
+from server.migrations import HEAD, MigrationFailedError, migrated_apart
 from server.settings import Settings, variable_of
 
 log = structlog.get_logger("dragoman.server")
@@ -33,6 +30,10 @@ class DataFolderInUseError(Exception):
     """Another server uses this data folder."""
 
 
+class WrongPromptsError(Exception):
+    """Some run would fail for the operator's prompt templates."""
+
+
 def serve_forever(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the process's exit code."""
     configure_logging(settings)
@@ -44,17 +45,21 @@ def serve_forever(settings: Settings) -> int:
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
             return runner.run(_serve(settings))
-    except (DataFolderInUseError, NewerDatabaseError, PromptError, OSError) as error:
+    except (DataFolderInUseError, WrongPromptsError, OSError) as error:
         print(f"dragoman: {error}", file=sys.stderr)
+        return 1
+    except MigrationFailedError:
         return 1
 
 
 def _check_prompts(settings: Settings) -> None:
-    """Refuse to start with templates that some run would fail for. Raises PromptError."""
+    """Refuse to start with templates that some run would fail for. Raises WrongPromptsError."""
     if settings.prompt_templates is not None:
+        from runner.prompts import PromptMaker
+
         wrong = PromptMaker(settings.prompt_templates.absolute()).check()
         if wrong:
-            raise PromptError(f"{variable_of('prompt_templates')}: {'; '.join(wrong)}")
+            raise WrongPromptsError(f"{variable_of('prompt_templates')}: {'; '.join(wrong)}")
 
 
 def _loop_factory() -> Any:
@@ -88,7 +93,8 @@ def _sole_user_of(settings: Settings) -> Iterator[None]:
 
 
 async def _serve(settings: Settings) -> int:
-    before = await migrate(settings.database_dsn)
+    async with migrated_apart(settings.database_dsn) as before:
+        from server.app import create_app  # with all that is served: most of the time of a start
     if before != HEAD:
         log.info("migrated", before=before, revision=HEAD)
     token = await _first_user(settings)
@@ -102,6 +108,7 @@ async def _first_user(settings: Settings) -> str | None:
     """Make ``owner`` if there is no user yet; the token of the first one, else None."""
     from resolvers.errors import ConflictError
     from resolvers.users import create_first_user
+    from server.services import command_line_context
 
     async with command_line_context(settings) as ctx:
         try:

@@ -15,7 +15,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from models import metadata
-from server.migrations import DIRECTORY, HEAD, NewerDatabaseError, migrate, revision_of
+from server.migrations import (
+    APART,
+    DATABASE,
+    DIRECTORY,
+    HEAD,
+    MigrationFailedError,
+    NewerDatabaseError,
+    migrate,
+    migrated_apart,
+    revision_of,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 async def _differences(url: str) -> list[object]:
@@ -69,6 +81,61 @@ async def test_a_newer_database_is_refused(database_url: str) -> None:
         await migrate(database_url)
 
 
+MIGRATES_APART = """
+import asyncio, sys
+from server.migrations import migrated_apart
+async def run():
+    async with migrated_apart(sys.argv[1]) as before:
+        print(before)
+    print("alembic" in sys.modules)
+asyncio.run(run())
+"""
+
+
+async def test_a_process_apart_migrates_and_takes_alembic_with_it(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'apart.db'}"
+    for before in (None, HEAD):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", MIGRATES_APART, url],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.stdout.decode().split() == [str(before), "False"]
+        assert await revision_of(url) == HEAD
+
+
+async def test_why_a_process_apart_failed_is_told(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    with pytest.raises(MigrationFailedError):
+        async with migrated_apart(database_url):
+            pass
+    assert "dragoman: The database was made by a newer version" in capfd.readouterr().err
+
+
+async def test_a_process_apart_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'left.db'}"
+    with pytest.raises(RuntimeError, match="gone"):
+        async with migrated_apart(url):
+            raise RuntimeError("gone")
+    orphan = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", APART],
+        stdin=subprocess.DEVNULL,  # at its end, as where the other process has died
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), DATABASE: url},
+    )
+    assert orphan.returncode == 1
+    assert await revision_of(url) is None
+    assert await migrate(url) is None
+
+
 async def test_servers_that_start_together_migrate_once(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'together.db'}"
     await asyncio.gather(*(migrate(url) for _ in range(3)))
@@ -100,7 +167,7 @@ async def test_a_migration_killed_in_the_middle_leaves_nothing_half_done(tmp_pat
         subprocess.run,
         [sys.executable, "-c", KILLED_IN_THE_MIDDLE, url],
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert killed.returncode == -signal.SIGKILL
     engine = create_async_engine(url)
