@@ -6,6 +6,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -70,12 +71,7 @@ class Page(Generic[M]):
     _counted: tuple[int, bool] | None = None
 
     async def total(self) -> tuple[int, bool]:
-        """What `count` counts, once for all who ask: a page may stand at several places.
-
-        A page without neighbours has everything: nothing is counted.
-        """
-        if not (self.has_next_page or self.has_previous_page):
-            return len(self.nodes), True
+        """What `count` counts, once for all who ask: a page may stand at several places."""
         if self._counting is None:
             self._counting = asyncio.Lock()
         async with self._counting:
@@ -161,6 +157,8 @@ async def read_prepared_page(
 ) -> Page[M]:
     """A page of a prepared statement, whose last parameters are its LIMIT and its OFFSET.
 
+    Where it has everything, nothing is counted.
+
     Args:
         ctx: gives the snapshot and the limits.
         prepared: selects at least the columns of the order.
@@ -177,7 +175,14 @@ async def read_prepared_page(
     else:
         (size, _, _), offset = _window(ctx, page), 0
     nodes = await (await ctx.reader()).fetch(prepared, *values, size + 1, offset)
-    return Page(nodes[:size], order, len(nodes) > size, offset > 0, count=count)
+    more = len(nodes) > size
+    if not more and offset == 0:
+        count = partial(_known, len(nodes))
+    return Page(nodes[:size], order, more, offset > 0, count=count)
+
+
+async def _known(number: int) -> tuple[int, bool]:
+    return number, True
 
 
 def is_numbered(page: PageArguments | Slice) -> bool:
