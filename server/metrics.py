@@ -5,6 +5,7 @@ asks whether metrics are on. Every label has a bounded set of values, whatever c
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache, lru_cache
 from threading import Thread
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -25,6 +26,7 @@ _AREAS = {
 _KINDS = frozenset({"query", "mutation", "subscription"})
 _TRANSPORTS = frozenset({"websocket", "sse", "dialect"})
 _OTHER = "other"
+_AREAS_KEPT = 256
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -77,18 +79,6 @@ class Metrics:
         """Listen no longer."""
 
 
-class _Children(dict[tuple[str, ...], Any]):
-    """A metric's children by their labels: asking the metric itself takes a lock each time."""
-
-    def __init__(self, metric: Any) -> None:
-        super().__init__()
-        self._metric = metric
-
-    def __missing__(self, labels: tuple[str, ...]) -> Any:
-        child = self[labels] = self._metric.labels(*labels)
-        return child
-
-
 class PrometheusMetrics(Metrics):
     """Metrics that are kept in a registry of their own and told over HTTP by a thread.
 
@@ -117,6 +107,8 @@ class PrometheusMetrics(Metrics):
             ProcessCollector,
         )
 
+        from server.histograms import UnlockedHistogram
+
         self._host = host
         self.port = port
         self._root_fields = frozenset(root_fields)
@@ -129,35 +121,30 @@ class PrometheusMetrics(Metrics):
         def made(kind: Any, name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Any:
             return kind(f"dragoman_{name}", text, labels, registry=self.registry, **more)
 
-        self._http = _Children(
-            made(
-                Histogram,
-                "http_request_seconds",
-                "Time of HTTP requests.",
-                ("method", "area", "status"),
-                buckets=_REQUEST_BUCKETS,
-            )
-        )
+        self._http = made(
+            UnlockedHistogram,
+            "http_request_seconds",
+            "Time of HTTP requests.",
+            ("method", "area", "status"),
+            buckets=_REQUEST_BUCKETS,
+        ).series
         self._sockets = made(
             Counter, "websockets_ended", "WebSocket connections that ended.", ("area", "code")
         )
-        self._graphql = _Children(
-            made(
-                Histogram,
-                "graphql_operation_seconds",
-                "Time of GraphQL operations.",
-                ("kind", "root_field", "outcome"),
-                buckets=_REQUEST_BUCKETS,
-            )
+        self._graphql = made(
+            UnlockedHistogram,
+            "graphql_operation_seconds",
+            "Time of GraphQL operations.",
+            ("kind", "root_field", "outcome"),
+            buckets=_REQUEST_BUCKETS,
+        ).series
+        executions = made(
+            Counter,
+            "graphql_executions",
+            "GraphQL operations answered by compiled code, or why they were not.",
+            ("how",),
         )
-        self._executions = _Children(
-            made(
-                Counter,
-                "graphql_executions",
-                "GraphQL operations answered by compiled code, or why they were not.",
-                ("how",),
-            )
-        )
+        self._execution = cache(lambda how: executions.labels(how.replace(" ", "_")))
         self._comparisons = made(
             Counter,
             "graphql_comparisons",
@@ -179,7 +166,7 @@ class PrometheusMetrics(Metrics):
 
     def http_request(self, *, method: str, path: str, status: int, seconds: float) -> None:
         """See ``Metrics``."""
-        area = _AREAS.get(path[1:65].partition("/")[0], _OTHER)
+        area = _area(path[1:65])
         if method == "WEBSOCKET":
             self._sockets.labels(area, _close_code(status)).inc()
             return
@@ -193,12 +180,12 @@ class PrometheusMetrics(Metrics):
         self._graphql[
             kind if kind in _KINDS else _OTHER,
             root_field if root_field in self._root_fields else _OTHER,
-            _error_code(code),
+            "ok" if code is None else _error_code(code),
         ].observe(seconds)
 
     def graphql_execution(self, how: str) -> None:
         """See ``Metrics``."""
-        self._executions[(how.replace(" ", "_"),)].inc()
+        self._execution(how).inc()
 
     def graphql_compared(self, how: str) -> None:
         """See ``Metrics``."""
@@ -268,10 +255,13 @@ def make_metrics(
     )
 
 
-def _error_code(code: str | None) -> str:
-    """The outcome of an operation; codes are the server's own short words, never a client's."""
-    if code is None:
-        return "ok"
+@lru_cache(_AREAS_KEPT)
+def _area(path: str) -> str:
+    return _AREAS.get(path.partition("/")[0], _OTHER)
+
+
+def _error_code(code: str) -> str:
+    """An operation's outcome; codes are the server's own short words, never a client's."""
     return code if code.isascii() and code.isidentifier() and len(code) <= 32 else _OTHER  # noqa: PLR2004  # as long as a label may be
 
 

@@ -1,8 +1,12 @@
 import re
+from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
+from server.histograms import UnlockedHistogram
 from server.metrics import Metrics, PrometheusMetrics, make_metrics
 from server.settings import load_settings
 
@@ -78,6 +82,34 @@ def test_everything_told_can_be_scraped_with_bounded_labels(prometheus: Promethe
     assert sum(name.startswith("dragoman_http_request_seconds_count") for name in seen) == 2
     assert sum(name.startswith("dragoman_graphql_operation_seconds_count") for name in seen) == 3
     assert sum(name.startswith("dragoman_websockets_ended_total") for name in seen) == 1
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_an_unlocked_histogram_is_told_as_the_librarys_own(
+    monkeypatch: pytest.MonkeyPatch, *, created: bool
+) -> None:
+    monkeypatch.setattr("prometheus_client.metrics._use_created", created)
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.25)
+    bounds = (0.001, 0.0025, 1, 30)
+    values = [*bounds, 0, 1e-9, 31, 1e9, *(number**3 / 1e6 for number in range(400))]
+    series = [("a", "b"), ("b", 'quo"ted'), ("a", "")]
+    observed = [(series[number % 3], value) for number, value in enumerate(values)]
+    texts = []
+    for kind in (Histogram, UnlockedHistogram):
+        registry = CollectorRegistry()
+        made: Any = kind("t_seconds", "Time.", ("y", "x"), buckets=bounds, registry=registry)
+        before = generate_latest(registry)
+        for labels, value in observed:
+            one = made.labels(*labels) if kind is Histogram else made.series[labels]
+            one.observe(value)
+        some = registry.restricted_registry(["t_seconds_sum", "t_seconds_created"])
+        read = (generate_latest(registry), openmetrics(registry), generate_latest(some))
+        texts.append((before, *read))
+        with pytest.raises(ValueError, match="Duplicated"):
+            Counter("t_seconds_count", "", registry=registry)
+    assert texts[0] == texts[1]
+    assert (b"_created" in texts[0][1]) == created
+    assert b'le="+Inf"' in texts[0][1]
 
 
 def test_off_counts_and_listens_to_nothing() -> None:

@@ -152,13 +152,13 @@ def metrics_table() -> str:
 
     metrics = PrometheusMetrics(host="127.0.0.1", port=0)
     rows = []
-    for name, family in sorted(
+    for name, collector in sorted(
         (c._name, c) for c in metrics.registry._collector_to_names if hasattr(c, "_name")
     ):
-        kind = family._type
-        shown = name + {"counter": "_total"}.get(kind, "")
-        labels = ", ".join(f"`{label}`" for label in family._labelnames)
-        rows.append((f"`{shown}`", kind, labels, family._documentation))
+        [family] = collector.describe()
+        shown = name + {"counter": "_total"}.get(family.type, "")
+        labels = ", ".join(f"`{label}`" for label in collector._labelnames)
+        rows.append((f"`{shown}`", family.type, labels, family.documentation))
     return _table(("metric", "kind", "labels", ""), *rows)
 
 
