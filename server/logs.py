@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar, Token
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TextIO
 
@@ -125,7 +126,7 @@ def write_line(logger: logging.Logger, level: int, event: dict[str, Any]) -> Non
         level: of the line.
         event: all there is to tell, its secrets covered; the rest of a line is added.
     """
-    event["level"] = logging.getLevelName(level).lower()
+    event["level"] = _level_name(level)
     event["logger"] = logger.name
     event["timestamp"] = _timestamp()
     for handler in _root.handlers:
@@ -133,6 +134,11 @@ def write_line(logger: logging.Logger, level: int, event: dict[str, Any]) -> Non
             handler.write(event)
         else:
             handler.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None))
+
+
+@cache
+def _level_name(level: int) -> str:
+    return logging.getLevelName(level).lower()
 
 
 def _timestamp() -> str:
@@ -202,10 +208,10 @@ def _renderer(settings: Settings, stream: TextIO) -> Any:
         return structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
-    return structlog.processors.JSONRenderer(serializer=_to_json)
+    return _as_json
 
 
-def _to_json(event: Any, **_options: Any) -> str:
+def _as_json(_logger: Any, _method: str, event: Any) -> str:
     try:
         return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:

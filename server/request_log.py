@@ -20,6 +20,8 @@ _SERVER_ERROR = 500
 # Asked every few seconds by machines, or once per page by browsers: no news while it works.
 _QUIET_PATHS = ("/healthz", "/readyz", "/assets/")
 _UUID_LENGTHS = frozenset({32, 36})
+_VERSION_4 = 0x4000_8000_0000_0000_0000
+_FREE_BITS = ~0xF000_C000_0000_0000_0000
 _TEXTS_KEPT = 1_024
 
 _log = logging.getLogger("dragoman.request")
@@ -46,9 +48,9 @@ def request_id(given: bytes | None) -> str:
 
 def _new_id() -> str:
     """A random UUID (version 4), as text; no secret, so it need not be one that nobody guesses."""
-    digits = f"{random.getrandbits(128):032x}"  # as said
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    bits = random.getrandbits(128) & _FREE_BITS | _VERSION_4  # as said
+    raw = bits.to_bytes(16)
+    return f"{raw[:4].hex()}-{raw[4:10].hex('-', 2)}-{raw[10:].hex()}"
 
 
 class RequestTeller:
