@@ -9,11 +9,8 @@ import pytest
 from models.transaction import Reader
 from server.plain import PlainGraphQL
 from tests.support.inside import Inside, _scope, open_inside
+from tests.support.wire import CREATE, NAMES, NEW
 
-NAMES = "query N($first: Int) { workspaces(first: $first) { totalCount nodes { name } } }"
-NEW = 'mutation { createWorkspace(input: {name: "Board"}) { workspace { id } } }'
-CREATE = """mutation C($title: String!) {
-  createTask(input: {workspaceId: "WORKSPACE", title: $title}) { task { number title } } }"""
 ONE = 'query { workspace(id: "00000000-0000-4000-8000-000000000000") { name } }'
 EVENTS = 'query { events(workspaceId: "00000000-0000-4000-8000-000000000000") { totalCount } }'
 TWO = "query A { workspaces { totalCount } } query B { viewer { user { name } } }"
