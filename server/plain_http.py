@@ -115,6 +115,7 @@ class PlainHttpProtocol(AbortableHttpProtocol):
         self._head: PlainHead | None = None
         self._body = b""
         self._starting: tuple[Callable[..., Awaitable[None]], Context] | None = None
+        self._answered_at = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Take a packet."""
@@ -167,13 +168,17 @@ class PlainHttpProtocol(AbortableHttpProtocol):
 
     def _is_idle(self) -> bool:
         """Whether nothing is under way, and the client reads."""
-        cycle: RequestResponseCycle | None = self.cycle
         return (
-            (cycle is None or cycle.response_complete)
+            self._has_answered()
             and not self.pipeline
             and not self.flow.write_paused
             and not self.transport.is_closing()
         )
+
+    def _has_answered(self) -> bool:
+        """Whether no request is under way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
 
     def _is_post(self) -> bool:
         """Whether a POST of HTTP/1.1 begins, after which the connection is kept."""
@@ -251,8 +256,33 @@ class PlainHttpProtocol(AbortableHttpProtocol):
             self._starting = (self._left_to_reference, context)
             return False
         self._write(request, answer, keep_alive=True)
-        self.on_response_complete()
+        self._rest()
         return True
+
+    def _rest(self) -> None:
+        """After an answer on the short way: what ``on_response_complete`` does, but for the timer.
+
+        One that is there already is left, and looks at when the last answer was.
+        """
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self._close_in(self.timeout_keep_alive)
+
+    def _close_in(self, seconds: float) -> None:
+        handler = self.timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if nothing came since the last answer."""
+        self.timeout_keep_alive_task = None
+        if not self._has_answered():
+            return  # what is under way came in one packet with what was answered; a timer follows
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0 and not self.transport.is_closing():
+            self._close_in(left)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start a request in a context of its own, not that of who was answered before it."""

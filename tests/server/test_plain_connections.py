@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,24 +86,98 @@ async def test_a_head_that_comes_again_is_not_parsed_again(
         assert parsed == 3
 
 
+class Clock:
+    """The running loop for a protocol; its time passes where the test says so."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = 1_000.0
+        self.timers: list[tuple[float, asyncio.Handle]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, delay: float, callback: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, (), self._loop)
+        self.timers.append((self._now + delay, handle))
+        return handle
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self._now + seconds
+        while due := [timer for timer in self.timers if timer[0] <= end]:
+            self._now, handle = min(due, key=itemgetter(0))
+            self.timers.remove((self._now, handle))
+            if not handle.cancelled():
+                handle._run()
+        self._now = end
+
+
+@pytest.mark.parametrize(
+    "kinds", [*product(["query", "get", "mutation"], repeat=2), ("query", "query", "get", "query")]
+)
 async def test_a_connection_is_kept_and_closed_when_nothing_comes(
+    tmp_path: Path, took: list[str], kinds: tuple[str, ...]
+) -> None:
+    async with a_board(tmp_path) as (server, create):
+        made = {
+            "query": message(server.token, query(NAMES, first=1)),
+            "mutation": message(server.token, query(create, title="Sing")),
+            "get": b"GET /healthz HTTP/1.1\r\nhost: testserver\r\n\r\n",
+        }
+        connection = Connection(server)
+        connection.protocol.timeout_keep_alive = 10
+        clock = connection.protocol.loop = Clock()
+        for kind in kinds:
+            for seconds in (6, 0.5, 9.9):
+                clock.tick(seconds)
+                await connection.ask(made[kind])
+        clock.tick(8)
+        connection.protocol.data_received(made["query"][:10])
+        clock.tick(8)
+        await connection.ask(made["query"][10:])
+        clock.tick(9.9)
+        assert not connection.wire.is_closed
+        clock.tick(0.2)
+        assert connection.wire.is_closed
+        assert took[-1:] == ["N"]
+        assert clock.timers == []
+
+
+async def test_short_answers_share_a_timer(tmp_path: Path, took: list[str]) -> None:
+    async with a_board(tmp_path) as (server, _):
+        connection = Connection(server)
+        clock = connection.protocol.loop = Clock()
+        for _ in range(20):
+            await connection.ask(message(server.token, query(NAMES, first=1)))
+            assert len(clock.timers) == 1
+            clock.tick(0.1)
+
+
+async def test_a_connection_is_not_closed_while_a_request_is_under_way(
     tmp_path: Path, took: list[str]
 ) -> None:
     async with a_board(tmp_path) as (server, create):
         connection = Connection(server)
-        connection.protocol.timeout_keep_alive = 0.2
-        for text in (query(NAMES, first=1), query(create, title="Sing")):
-            await connection.ask(message(server.token, text))
-            assert connection.protocol.timeout_keep_alive_task is not None
-            connection.protocol.data_received(b"POST /graphql HTTP/1.1\r\n")
-            assert connection.protocol.timeout_keep_alive_task is None
-            await connection.ask(message(server.token, text).partition(b"\r\n")[2])
-            for _ in range(2):
-                await connection.ask(message(server.token, text))
+        connection.protocol.timeout_keep_alive = 10
+        clock = connection.protocol.loop = Clock()
+        quick = message(server.token, query(NAMES, first=1))
+        took.clear()
+        slow = message(server.token, query(create, title="Slow"))
+        connection.protocol.data_received(quick + slow)
+        assert took == ["N"]
+        assert not connection.protocol.cycle.response_complete
+        clock.tick(100)
         assert not connection.wire.is_closed
-        async with asyncio.timeout(10):
-            while not connection.wire.is_closed:
-                await asyncio.sleep(0.01)
+        await connection.settle()
+        assert connection.wire.written.count(b"HTTP/1.1 200 OK") == 2
+        clock.tick(9)
+        assert not connection.wire.is_closed
+        clock.tick(2)
+        assert connection.wire.is_closed
 
 
 async def test_a_connection_is_closed_where_the_client_wishes(
