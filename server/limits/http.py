@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
@@ -33,7 +33,6 @@ _POLICY_VIOLATION = 1008
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Possessive throughout, and content with a missing end: linear in whatever is thrown at it.
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_T = TypeVar("_T")
 
 
 class RequestRefusedError(Exception):
@@ -81,7 +80,9 @@ def parse_json(body: bytes | str) -> Any:
     data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
     if data.startswith(_BYTE_ORDER_MARK):
         raise RequestRefusedError(400, "The body must not begin with a byte order mark.")
-    _check_count(data)
+    # Every value is the first one, follows a comma or opens an array or object.
+    if len(data) > MAX_JSON_VALUES:
+        _check_count(data)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -92,7 +93,8 @@ def parse_json(body: bytes | str) -> Any:
         else:
             message = f"The body is not valid JSON: {error}."
         raise RequestRefusedError(400, message) from None
-    _check_nesting(data, value)
+    if len(data) > 2 * _WRITABLE_NESTING:  # each is opened and closed
+        _check_nesting(data, value)
     return value
 
 
@@ -110,12 +112,14 @@ def parse_graphql_body(body: bytes) -> GraphQLRequest:
     query = data.get("query")
     if not isinstance(query, str) or not query:
         raise RequestRefusedError(400, "`query` must be a string with a GraphQL document.")
-    return GraphQLRequest(
-        query=query,
-        variables=_member(data, "variables", dict, "an object"),
-        operation_name=_member(data, "operationName", str, "a string"),
-        extensions=_member(data, "extensions", dict, "an object"),
-    )
+    variables, name, extensions = map(data.get, ("variables", "operationName", "extensions"))
+    if variables is not None and not isinstance(variables, dict):
+        raise _wrongly_typed("variables", "an object")
+    if name is not None and not isinstance(name, str):
+        raise _wrongly_typed("operationName", "a string")
+    if extensions is not None and not isinstance(extensions, dict):
+        raise _wrongly_typed("extensions", "an object")
+    return GraphQLRequest(query, variables, name, extensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +357,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _check_count(data: bytes) -> None:
     """Refuse to build hundreds of thousands of values, which takes longer than their text."""
-    # Every value is the first one, follows a comma or opens an array or object.
-    if len(data) > MAX_JSON_VALUES and _count_marks(data) > MAX_JSON_VALUES:
+    if _count_marks(data) > MAX_JSON_VALUES:
         count = _count_marks(_JSON_STRING.sub(b"", data))
         if count > MAX_JSON_VALUES:
             raise RequestRefusedError(
@@ -370,7 +373,7 @@ def _count_marks(data: bytes) -> int:
 
 
 def _check_nesting(data: bytes, value: Any) -> None:
-    if len(data) > _WRITABLE_NESTING and data.count(b"[") + data.count(b"{") > _WRITABLE_NESTING:
+    if data.count(b"[") + data.count(b"{") > _WRITABLE_NESTING:
         try:
             orjson.dumps(value)  # its own bound on nesting, found in C
         except TypeError:
@@ -379,8 +382,5 @@ def _check_nesting(data: bytes, value: Any) -> None:
             ) from None
 
 
-def _member(data: Mapping[str, Any], name: str, kind: type[_T], what: str) -> _T | None:
-    value = data.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise RequestRefusedError(400, f"`{name}` must be {what} or null.")
-    return value
+def _wrongly_typed(name: str, what: str) -> RequestRefusedError:
+    return RequestRefusedError(400, f"`{name}` must be {what} or null.")
