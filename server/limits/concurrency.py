@@ -52,7 +52,7 @@ class ConcurrencyLimiter:
 
     def __init__(self, limits: ConcurrencyLimits | None = None) -> None:
         self.limits = limits or ConcurrencyLimits()
-        self._running: Counter[Hashable] = Counter()
+        self._running: dict[Hashable, int] = {}
         self._waiting: Counter[Hashable] = Counter()
         self._total_running = 0
         self._queue: dict[_Waiter, None] = {}  # in order of arrival; removal anywhere is cheap
@@ -123,10 +123,11 @@ class ConcurrencyLimiter:
 
     def release(self, key: Hashable) -> None:
         """Give a turn back."""
-        self._running[key] -= 1
-        _drop_if_zero(self._running, key)
+        left = self._running.pop(key) - 1
+        if left:
+            self._running[key] = left
         self._total_running -= 1
-        if self._total_running < self.limits.total_running:
+        if self._queue and self._total_running < self.limits.total_running:
             self._start_next()
 
     def _start_next(self) -> None:
@@ -139,7 +140,7 @@ class ConcurrencyLimiter:
                 return
 
     def _start(self, key: Hashable) -> None:
-        self._running[key] += 1
+        self._running[key] = self._running.get(key, 0) + 1
         self._total_running += 1
 
     def _may_run(self, key: Hashable) -> bool:
