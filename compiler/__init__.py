@@ -2,16 +2,19 @@
 
 from compiler.events import CompiledSelection, compile_selection
 from compiler.execute import CompiledExecutor, Fallback, Options
-from compiler.fields import BATCH
+from compiler.fields import BATCH, CARRIED, CARRIES
 from compiler.front import CompiledSchema, execute_function
 from compiler.guard import Guard, SimpleGuard
 from compiler.outcome import Outcome, Reason
-from compiler.selection import Selection, selection_of
+from compiler.selection import Carried, Selection, carried_of, selection_of
 from compiler.shadow import Shadow
 from compiler.values import by_class
 
 __all__ = [
     "BATCH",
+    "CARRIED",
+    "CARRIES",
+    "Carried",
     "CompiledExecutor",
     "CompiledSchema",
     "CompiledSelection",
@@ -24,6 +27,7 @@ __all__ = [
     "Shadow",
     "SimpleGuard",
     "by_class",
+    "carried_of",
     "compile_selection",
     "execute_function",
     "selection_of",

@@ -9,7 +9,7 @@ D  everything that wraps a resolver (permission classes, field extensions, excep
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from inspect import isasyncgenfunction
 from typing import Any
@@ -24,6 +24,18 @@ BATCH = "compiler.batch"
 
 It answers for all parents, in order; `info` is that of the first one. The field's own resolver
 still answers where a document runs on graphql-core, so both must agree. Not used in class D.
+"""
+CARRIED = "compiler.carried"
+"""Metadata key of a field without arguments whose value its parent may come with.
+
+Such a parent has the value as the attribute of the field's Python name, and it is read inline, as
+in class A. The metadata's value is the application's; see `CARRIES`.
+"""
+CARRIES = "compiler.carries"
+"""Metadata key of a field whose objects come with the values of `CARRIED` fields selected of them.
+
+It is true or absent. Its resolver is told which ones (`compiler.carried_of`): none where a document
+runs on graphql-core. Both keys are not used in class D.
 """
 
 
@@ -42,6 +54,8 @@ class FieldCall:
 
     `attribute` is set in class A, `resolver` in the others. `info_as`, `parent_as` and `root_as`
     name the parameters that get the info and the parent; with `wants_self` the parent goes first.
+    `carries`: see `CARRIES`; `from_parent` is the call where a parent carries the value, and has
+    the field's metadata in `carried`.
     """
 
     kind: FieldClass
@@ -54,6 +68,9 @@ class FieldCall:
     wants_self: bool = False
     info_as: str | None = None
     parents_as: tuple[str, ...] = ()
+    carries: bool = False
+    carried: Any = None
+    from_parent: "FieldCall | None" = None
 
     @property
     def wants_info(self) -> bool:
@@ -79,7 +96,7 @@ def classify(schema: Schema, parent: GraphQLObjectType, name: str) -> FieldCall:
         return _wrapped(definition, field)
     if field.base_resolver is None:
         return _attribute(schema, definition, field)
-    return _direct(definition, field)
+    return _direct(schema, definition, field)
 
 
 def _is_built_by_strawberry(definition: GraphQLField, field: StrawberryField) -> bool:
@@ -119,7 +136,7 @@ def _attribute(schema: Schema, definition: GraphQLField, field: StrawberryField)
     )
 
 
-def _direct(definition: GraphQLField, field: StrawberryField) -> FieldCall:
+def _direct(schema: Schema, definition: GraphQLField, field: StrawberryField) -> FieldCall:
     base = field.base_resolver
     assert base is not None  # noqa: S101  # the caller has looked
     wrapped: Any = base.wrapped_func
@@ -127,6 +144,10 @@ def _direct(definition: GraphQLField, field: StrawberryField) -> FieldCall:
         return _wrapped(definition, field)
     is_async = bool(field.is_async)
     named = (base.parent_parameter, base.root_parameter)
+    carried = None if definition.args else field.metadata.get(CARRIED)
+    from_parent = None
+    if carried is not None:
+        from_parent = replace(_attribute(schema, definition, field), carried=carried)
     return FieldCall(
         kind=FieldClass.ASYNC if is_async else FieldClass.SYNC,
         definition=definition,
@@ -137,6 +158,8 @@ def _direct(definition: GraphQLField, field: StrawberryField) -> FieldCall:
         wants_self=base.self_parameter is not None,
         info_as=base.info_parameter.name if base.info_parameter else None,
         parents_as=tuple(parameter.name for parameter in named if parameter is not None),
+        carries=bool(field.metadata.get(CARRIES)),
+        from_parent=from_parent,
     )
 
 

@@ -17,7 +17,7 @@ from graphql.pyutils import Path, gather_with_cancel
 from graphql.type.definition import GraphQLResolveInfoHelpers
 from strawberry.execution import optimized_is_awaitable
 
-from compiler.selection import Selection
+from compiler.selection import Carried, Selection
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -47,7 +47,15 @@ def path_of(token: Token) -> Path:
 class FieldFacts:
     """What is the same for every call of one field of a plan."""
 
-    __slots__ = ("field_name", "field_nodes", "parent_type", "return_type", "selection", "step")
+    __slots__ = (
+        "carried",
+        "field_name",
+        "field_nodes",
+        "parent_type",
+        "return_type",
+        "selection",
+        "step",
+    )
 
     def __init__(
         self,
@@ -57,6 +65,7 @@ class FieldFacts:
         return_type: GraphQLOutputType,
         response_key: str,
         selection: Selection,
+        carried: tuple[Carried, ...],
     ) -> None:
         self.field_name = field_nodes[0].name.value
         self.field_nodes = field_nodes
@@ -64,6 +73,7 @@ class FieldFacts:
         self.return_type = return_type
         self.step = (response_key, parent_type.name)
         self.selection = selection
+        self.carried = carried
 
 
 class Run:
@@ -135,7 +145,7 @@ def _gather(values: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:
 class RawInfo:
     """The members of graphql-core's `GraphQLResolveInfo`, as Strawberry extends it.
 
-    And `selection`: see `compiler.selection.selection_of`.
+    And `selection` and `carried`: see `compiler.selection`.
     """
 
     __slots__ = ("_facts", "_place", "_run", "context")
@@ -220,6 +230,11 @@ class RawInfo:
     def selection(self) -> Selection:
         """See `compiler.selection.selection_of`."""
         return self._facts.selection
+
+    @property
+    def carried(self) -> tuple[Carried, ...]:
+        """See `compiler.selection.carried_of`."""
+        return self._facts.carried
 
     def _asdict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in GraphQLResolveInfo._fields}

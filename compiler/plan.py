@@ -5,7 +5,7 @@ conditions are its own; @skip and @include are folded in, which is why the value
 variables belong to the key of a plan.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ from compiler.fields import FieldCall, FieldClass, classify
 from compiler.info import FieldFacts
 from compiler.selection import (
     NOTHING,
+    Carried,
     Selection,
     combine,
     merge,
@@ -268,11 +269,17 @@ class _PlanBuilder:
         return Plan(operation, self.found.fragments, root, self.fields)
 
     def _object(
-        self, type_: GraphQLObjectType, groups: Mapping[str, list[FieldDetails]]
+        self,
+        type_: GraphQLObjectType,
+        groups: Mapping[str, list[FieldDetails]],
+        *,
+        carries: bool = False,
     ) -> PlanObject:
         self.objects += 1
         made = PlanObject(self.objects, type_, [])
-        made.fields = [self._field(type_, key, details) for key, details in groups.items()]
+        made.fields = [
+            self._field(type_, key, details, carries=carries) for key, details in groups.items()
+        ]
         made.needs_place = any(part.needs_place for part in made.fields)
         made.selection = self._selection(made)
         return made
@@ -285,7 +292,14 @@ class _PlanBuilder:
                 below.setdefault(name, []).append(part.facts.selection)
         return Selection({name: merge(inner) for name, inner in below.items()})
 
-    def _field(self, parent: GraphQLObjectType, key: str, details: list[FieldDetails]) -> PlanField:
+    def _field(
+        self,
+        parent: GraphQLObjectType,
+        key: str,
+        details: list[FieldDetails],
+        *,
+        carries: bool,
+    ) -> PlanField:
         node = details[0].node
         name = node.name.value
         number = len(self.fields)
@@ -298,6 +312,8 @@ class _PlanBuilder:
         if name not in parent.fields:
             raise Unsupported(f"no field {name}")
         call = self.planner.call(parent, name)
+        if carries and call.from_parent is not None:
+            call = call.from_parent
         definition = call.definition
         arguments = compile_arguments(
             self.planner.strawberry,
@@ -314,6 +330,7 @@ class _PlanBuilder:
     def _complete(self, made: PlanField, parent: GraphQLObjectType) -> None:
         assert made.definition is not None  # noqa: S101  # the caller has set it
         named = get_named_type(made.definition.type)
+        carries = made.call is not None and made.call.carries
         for possible in possible_types(self.planner.schema, named):
             collected = collect_subfields(
                 self.planner.schema,
@@ -323,12 +340,28 @@ class _PlanBuilder:
                 possible,
                 made.details,
             )
-            made.objects[possible.name] = self._object(possible, collected.grouped_field_set)
+            made.objects[possible.name] = self._object(
+                possible, collected.grouped_field_set, carries=carries
+            )
         parts = {name: part.selection for name, part in made.objects.items()}
+        selection = shared(combine(parts, abstract=made.is_abstract))
         made.facts = FieldFacts(
             field_nodes=[entry.node for entry in made.details],
             parent_type=parent,
             return_type=made.definition.type,
             response_key=made.key,
-            selection=shared(combine(parts, abstract=made.is_abstract)),
+            selection=selection,
+            carried=_carried(made.objects.values(), selection),
         )
+
+
+def _carried(objects: Iterable[PlanObject], selection: Selection) -> tuple[Carried, ...]:
+    """The fields of objects that are taken from these themselves; aliases of one are one."""
+    found: dict[str, Carried] = {}
+    for part in (part for made in objects for part in made.fields):
+        if part.call is not None and part.call.carried is not None:
+            assert part.call.strawberry is not None  # noqa: S101  # its metadata says so
+            name = part.call.strawberry.python_name
+            below = selection.below(name)
+            found[name] = Carried(name, part.call.carried, part.call.definition.type, below)
+    return tuple(found.values())

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,7 @@ from graphql import (
     FieldNode,
     GraphQLAbstractType,
     GraphQLObjectType,
+    GraphQLOutputType,
     GraphQLSchema,
     get_named_type,
     is_abstract_type,
@@ -138,6 +140,37 @@ def selection_of(info: Any) -> Selection:
     if isinstance(ready, Selection):
         return ready
     return _REMEMBERED.find(raw)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A field whose value is taken from the parent, which comes with it.
+
+    Attributes:
+        name: the field's Python name: the attribute that has the value.
+        metadata: the field's own under `compiler.CARRIED`.
+        type: the field's.
+        selection: what is requested below it, by all its aliases.
+    """
+
+    name: str
+    metadata: Any
+    type: GraphQLOutputType
+    selection: Selection
+
+
+def carried_of(info: Any) -> tuple[Carried, ...]:
+    """With which fields' values the objects have to come that a resolver returns.
+
+    A constant of the plan when the document runs compiled; else, and where the resolver's field
+    does not declare `compiler.CARRIES`, there are none.
+
+    Args:
+        info: `strawberry.Info`, or graphql-core's own.
+    """
+    raw = getattr(info, "_raw_info", info)
+    carried: tuple[Carried, ...] = getattr(raw, "carried", ())
+    return carried
 
 
 class _Remembered:

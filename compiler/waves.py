@@ -70,17 +70,21 @@ async def drive(run: Run) -> None:
     flights: _Flights | None = None
     try:
         while run.begun or run.late:
-            called = _call(run)
-            if len(called) == 1 and len(called[0].values) == 1:
-                # The only work there is: awaited in this very task.
-                (flight,) = called
-                flight.values[0] = await flight.values[0]
-                flight.land(run)
-            else:
-                flights = _Flights(run)
-                flights.launch(called)
-                if flights.running:
-                    await flights.all_landed()
+            begun = run.begun
+            if len(begun) == 1 and len(begun[0][0].fields) == 1 and not run.late:
+                level, answers, parents, places = begun[0]
+                field = level.fields[0]
+                if field.is_batch or len(parents) == 1:
+                    # The only work there is: awaited in this very task.
+                    run.begun = []
+                    parent = parents if field.is_batch else parents[0]
+                    value = await field.call(run, parent, places[0])
+                    _land(run, field, answers, places, [value])
+                    continue
+            flights = _Flights(run)
+            flights.launch(_call(run))
+            if flights.running:
+                await flights.all_landed()
     finally:
         # Not only on errors: nothing may be left at work or unused.
         if flights is not None:
@@ -115,16 +119,8 @@ class _Flight:
         self.is_starting = True
 
     def land(self, run: Run) -> None:
-        """All calls have ended: complete their values.
-
-        Raises:
-            Bail: a batch resolver has not answered for each parent.
-        """
-        field = self.field
-        values = self.values[0] if field.is_batch else self.values
-        if len(values) != len(self.answers):
-            raise Bail(f"{len(values)} results for {len(self.answers)} parents")
-        field.land(run, self.answers, self.places, values)
+        """All calls have ended: complete their values."""
+        _land(run, self.field, self.answers, self.places, self.values)
 
 
 class _Flights:
@@ -279,6 +275,20 @@ class _Flights:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _land(
+    run: Run, field: AwaitedField, answers: list[Any], places: list[Any], ended: list[Any]
+) -> None:
+    """Complete what came of a field's calls; of a batch, of the one call for all.
+
+    Raises:
+        Bail: a batch resolver has not answered for each parent.
+    """
+    values = ended[0] if field.is_batch else ended
+    if len(values) != len(answers):
+        raise Bail(f"{len(values)} results for {len(answers)} parents")
+    field.land(run, answers, places, values)
 
 
 def _call(run: Run) -> list[_Flight]:

@@ -4,7 +4,7 @@ import json
 import secrets
 import string
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -88,9 +88,10 @@ class Record:
 
 
 @lru_cache(maxsize=RECORD_CLASSES)
-def record_class(name: str, columns: tuple[str, ...]) -> type[Record]:
+def record_class(name: str, columns: tuple[str, ...], links: tuple[str, ...] = ()) -> type[Record]:
     """The record class with these columns; ``cls(*row)`` fills it in that order.
 
+    It has further slots for records it leads to (``links``), which whoever reads these fills.
     The initialiser is generated once per column list: one assignment per column is several
     times faster than a loop over ``setattr``, and pages of hundreds of rows are the common case.
     """
@@ -103,15 +104,17 @@ def record_class(name: str, columns: tuple[str, ...]) -> type[Record]:
     return type(
         name,
         (Record,),
-        {"__slots__": columns, "_columns": columns, "__init__": scope["__init__"]},
+        {"__slots__": columns + links, "_columns": columns, "__init__": scope["__init__"]},
     )
 
 
-def record_of(model: type[SQLModel], columns: Sequence[str] | None = None) -> type[Record]:
-    """The record class for all columns of a model, or for some of them."""
+def record_of(
+    model: type[SQLModel], columns: Sequence[str] | None = None, links: Iterable[str] = ()
+) -> type[Record]:
+    """The record class for all columns of a model, or for some of them; and for some links."""
     if columns is None:
         return _whole_record(model)
-    return record_class(model.__name__, tuple(columns))
+    return record_class(model.__name__, tuple(columns), tuple(links))
 
 
 @cache

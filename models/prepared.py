@@ -8,7 +8,8 @@ and the function from rows to records are constants.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar, cast
+from functools import cached_property
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import orjson
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from models.base import load_json, record_of
+from models.base import load_json, record_of, table_of
 
 M = TypeVar("M", bound=SQLModel)
 DialectName = Literal["sqlite", "postgresql"]
@@ -38,6 +39,22 @@ class Ready:
     records: Callable[[Rows], list[Any]]
 
 
+class Link(NamedTuple):
+    """A record that is read together with one that has its id.
+
+    Attributes:
+        name: the attribute of that one that it becomes; None where the id leads nowhere.
+        model: its model.
+        columns: which of its columns are read; `id` is one.
+        by: the column of that one that has its id.
+    """
+
+    name: str
+    model: type[SQLModel]
+    columns: tuple[str, ...]
+    by: str
+
+
 class Prepared(Generic[M]):
     """A SELECT of some columns of a model, with named parameters.
 
@@ -45,7 +62,9 @@ class Prepared(Generic[M]):
         model: whose records come out.
         columns: their attributes; the statement selects these columns, in this order.
         parameters: names of its bind parameters, in the order ``Reader.fetch`` gets their values.
-        build: makes the statement, for a dialect.
+        build: makes the statement, for a dialect; of rows of the model's own table, if there are
+            links.
+        links: records that are read together with each: the statement is joined with theirs.
     """
 
     def __init__(
@@ -54,9 +73,11 @@ class Prepared(Generic[M]):
         columns: Sequence[str],
         parameters: Sequence[str],
         build: Callable[[DialectName], sa.Select[Any]],
+        links: Sequence[Link] = (),
     ) -> None:
         self.model = model
         self.columns = tuple(columns)
+        self.links = tuple(links)
         self.parameters = tuple(parameters)
         self._build = build
         self._ready: dict[str, Ready] = {}
@@ -69,7 +90,7 @@ class Prepared(Generic[M]):
         return found
 
     def _compile(self, dialect: sa.Dialect) -> Ready:
-        statement = self._build(cast("DialectName", dialect.name))
+        statement = self._linked(cast("DialectName", dialect.name))
         compiled: Any = statement.compile(dialect=dialect)
         processors = compiled._bind_processors  # noqa: SLF001  # what SQLAlchemy itself uses here
         scope: dict[str, Any] = {}
@@ -91,35 +112,68 @@ class Prepared(Generic[M]):
     def statement(self, dialect: DialectName, values: Sequence[Any]) -> sa.Select[Any]:
         """The statement with its values, to be run by SQLAlchemy."""
         given = dict(zip(self.parameters, values, strict=True))
-        return self._build(dialect).params(given)
+        return self._linked(dialect).params(given)
+
+    def _linked(self, dialect: DialectName) -> sa.Select[Any]:
+        statement = self._build(dialect)
+        for link in self.links:
+            table = table_of(link.model).alias()
+            statement = statement.outerjoin(table, table.c.id == table_of(self.model).c[link.by])
+            statement = statement.add_columns(*(table.c[name] for name in link.columns))
+        return statement
+
+    @cached_property
+    def records(self) -> Callable[[Rows], list[M]]:
+        """The records of rows that SQLAlchemy has read."""
+        number = len(self.columns) + sum(len(link.columns) for link in self.links)
+        return self._filling(["{x}"] * number, {})
 
     def _records(
         self, statement: sa.Select[Any], dialect: sa.Dialect
     ) -> Callable[[Rows], list[Any]]:
-        """A function from rows to records that fills their slots itself, past `__init__`."""
         scope: dict[str, Any] = {
-            "new": object.__new__,
-            "record": record_of(self.model, self.columns),
             "moment": datetime.fromisoformat,
             "loads": orjson.loads,
             "load_json": load_json,
         }
-        lines = []
+        values = []
         for number, column in enumerate(statement.selected_columns):
-            x = f"x{number}"
             value = _inline(column.type, dialect)
             if value is None:
                 scope[f"p{number}"] = _result_processor(column.type, dialect)
                 value = f"p{number}({{x}})" if scope[f"p{number}"] else "{x}"
-            or_null = "" if value == "{x}" else f"None if {x} is None else "
-            lines.append(f"        one.{self.columns[number]} = {or_null}{value.format(x=x)}")
-        names = "".join(f"x{number}, " for number in range(len(lines)))
+            values.append(value if value == "{x}" else f"None if {{x}} is None else {value}")
+        return self._filling(values, scope)
+
+    def _filling(self, values: Sequence[str], scope: dict[str, Any]) -> Callable[[Rows], list[Any]]:
+        """A function from rows to records that fills their slots itself, past `__init__`.
+
+        `values` says how a slot's value comes from the row's `{x}`, in terms of `scope`.
+        """
+        names = [f"x{number}" for number in range(len(values))]
+        found = [value.format(x=x) for x, value in zip(names, values, strict=True)]
+
+        def slots(of: str, columns: Sequence[str], start: int) -> list[str]:
+            return [f"{of}.{name} = {found[start + i]}" for i, name in enumerate(columns)]
+
+        scope["new"] = object.__new__
+        scope["record"] = record_of(self.model, self.columns, [link.name for link in self.links])
+        lines = ["one = new(record)", *slots("one", self.columns, 0)]
+        start = len(self.columns)
+        for link in self.links:
+            scope[f"record_{link.name}"] = record_of(link.model, link.columns)
+            lines += [
+                f"if {names[start + link.columns.index('id')]} is None: one.{link.name} = None",
+                "else:",
+                f"    to = one.{link.name} = new(record_{link.name})",
+                *(f"    {line}" for line in slots("to", link.columns, start)),
+            ]
+            start += len(link.columns)
         body = [
             "def records(rows):",
             "    made = []",
-            f"    for ({names}) in rows:",
-            "        one = new(record)",
-            *lines,
+            f"    for ({', '.join(names)},) in rows:",
+            *(f"        {line}" for line in lines),
             "        made.append(one)",
             "    return made",
         ]

@@ -109,8 +109,7 @@ class Reader:
             if self._fetch_prepared is not None:
                 return await self._fetch_prepared(prepared, values)
             rows = await self._fetch(prepared.statement(self.dialect, values))
-        record: Any = record_of(prepared.model, prepared.columns)
-        return [record(*row) for row in rows]
+        return prepared.records(rows)
 
     async def first(self, statement: sa.Executable) -> sa.Row[Any] | None:
         """The first row, or None; for statements that have few."""

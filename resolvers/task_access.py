@@ -11,7 +11,7 @@ from models import Task, Workspace, table_of
 from models.base import column_names, record_of
 from models.commands import Command
 from models.enums import DependencyKind, Permission
-from models.prepared import DialectName, Prepared
+from models.prepared import DialectName, Link, Prepared
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import ConflictError, NotFoundError
@@ -30,8 +30,16 @@ async def get_task(
     task_id: str,
     permission: Permission = Permission.READ,
     columns: Columns = None,
+    links: tuple[Link, ...] = (),
 ) -> Task:
     """A live task the principal may see; inside an operation its row is locked, and read whole.
+
+    Args:
+        ctx: who asks, and what is read from.
+        task_id: which task.
+        permission: what is about to be done with it.
+        columns: what is read of it, if it is only read.
+        links: what is read together with it, if it is only read.
 
     Raises:
         NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
@@ -42,7 +50,7 @@ async def get_task(
     if not check.is_id(task_id):
         raise NotFoundError("Task")
     if permission == Permission.READ and not ctx.in_transaction:
-        return await _read_task(ctx, task_id, with_columns(Task, columns, "workspace_id"))
+        return await _read_task(ctx, task_id, with_columns(Task, columns, "workspace_id"), links)
     row: Sequence[Any] | None
     if ctx.in_transaction:
         found = await ctx.transaction.run(LOCKED_TASK, {"task_id": task_id})
@@ -59,8 +67,8 @@ async def get_task(
     return task
 
 
-async def _read_task(ctx: Context, task_id: str, columns: Columns) -> Task:
-    found = await (await ctx.reader()).fetch(_live_task(columns), task_id)
+async def _read_task(ctx: Context, task_id: str, columns: Columns, links: tuple[Link, ...]) -> Task:
+    found = await (await ctx.reader()).fetch(_live_task(columns, links), task_id)
     if not found:
         raise NotFoundError("Task")
     ctx.require(Permission.READ, found[0].workspace_id, kind="Task")
@@ -68,7 +76,7 @@ async def _read_task(ctx: Context, task_id: str, columns: Columns) -> Task:
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
-def _live_task(columns: Columns) -> Prepared[Task]:
+def _live_task(columns: Columns, links: tuple[Link, ...]) -> Prepared[Task]:
     def build(_dialect: DialectName) -> sa.Select[Any]:
         return (
             sa.select(*columns_to_read(Task, columns))
@@ -80,7 +88,7 @@ def _live_task(columns: Columns) -> Prepared[Task]:
             )
         )
 
-    return Prepared(Task, columns or column_names(Task), ["task_id"], build)
+    return Prepared(Task, columns or column_names(Task), ["task_id"], build, links)
 
 
 def _with_workspace_status() -> sa.Select[Any]:

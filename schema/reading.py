@@ -12,8 +12,9 @@ from typing import Any
 from graphql import GraphQLOutputType, get_named_type
 from sqlmodel import SQLModel
 
-from compiler import BATCH, Selection, selection_of
+from compiler import BATCH, CARRIED, Carried, Selection, carried_of, selection_of
 from models.base import column_names
+from models.prepared import Link
 from resolvers.loading import Columns, find_by_ids, load_by_id, loader, with_columns
 from schema.context import Info
 
@@ -79,6 +80,8 @@ def reads(*columns: str, **metadata: Any) -> dict[str, Any]:
 def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
     """Metadata of a field that leads to a record by an id of its parent; see :func:`follow`.
 
+    Where the parent was read with the record (:func:`links_of`), nothing is left to be read.
+
     Args:
         model: the record's model.
         attribute: of the parent: the id, or None.
@@ -88,7 +91,27 @@ def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
         ids = [getattr(parent, attribute) for parent in parents]
         return await find_by_ids(info.context, model, ids, columns_of(info, model))
 
-    return {READS: (attribute,), BATCH: batch}
+    return {READS: (attribute,), BATCH: batch, CARRIED: (model, attribute)}
+
+
+def links_of(info: Info) -> tuple[Link, ...]:
+    """What a document wants to be read together with a field's record; see ``compiler.CARRIES``.
+
+    Args:
+        info: of the field's resolver.
+    """
+    carried = carried_of(info)
+    return _links(carried) if carried else ()
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _links(carried: tuple[Carried, ...]) -> tuple[Link, ...]:
+    links = []
+    for one in carried:
+        model, attribute = one.metadata
+        columns = _columns(one.type, model, one.selection, ((),)) or column_names(model)
+        links.append(Link(one.name, model, columns, attribute))
+    return tuple(links)
 
 
 def ids_of(parents: Iterable[Any]) -> list[str]:

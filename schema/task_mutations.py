@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import strawberry
 
+from compiler import CARRIES
 from models import Task as TaskRow
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
@@ -36,7 +37,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
-from schema.reading import NODES, columns_of
+from schema.reading import NODES, columns_of, links_of
 from schema.run import Diff, Run
 from schema.task import DependencyInput, Task, TaskFilter, conditions, dependencies
 from schema.task_inputs import (
@@ -96,10 +97,15 @@ def _task_values(input: TaskFieldsInput, *, leave_out: frozenset[str]) -> dict[s
 class TaskQuery:
     """Root fields about tasks and runs."""
 
-    @strawberry.field(description="A task by its id; null when there is none you may see.")
+    @strawberry.field(
+        description="A task by its id; null when there is none you may see.",
+        metadata={CARRIES: True},
+    )
     async def task(self, info: Info, id: TaskId) -> Task | None:
-        columns = columns_of(info, TaskRow)
-        found: Any = await or_none(task_access.get_task(info.context, task_id=id, columns=columns))
+        columns, links = columns_of(info, TaskRow), links_of(info)
+        found: Any = await or_none(
+            task_access.get_task(info.context, task_id=id, columns=columns, links=links)
+        )
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)

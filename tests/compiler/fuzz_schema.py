@@ -2,6 +2,7 @@
 """A Strawberry schema with one of everything that the compiler claims to handle."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Annotated, Any, Generic, NewType, TypeVar
@@ -12,7 +13,7 @@ from strawberry.permission import BasePermission
 from strawberry.scalars import JSON
 from strawberry.schema.config import StrawberryConfig
 
-from compiler import BATCH, CompiledSchema, selection_of
+from compiler import BATCH, CARRIED, CARRIES, CompiledSchema, carried_of, selection_of
 from tests.compiler import fuzz_world
 from tests.compiler.fuzz_world import DynamicRow, PersonRow, World
 
@@ -143,6 +144,21 @@ class Person(Node):
         return f"{self.id} {day}"
 
 
+def shelf_of(book: Any) -> Any:
+    if book.world.gate("Book.shelf", book.id):
+        return None
+    return book.world.shelves.get(book.shelf_id)
+
+
+def with_carried(info: Info, value: Any) -> Any:
+    """The object with the fields that compiled code will look for."""
+    for field in carried_of(info):
+        if hasattr(value, "shelf_id"):
+            value = copy.copy(value)
+            setattr(value, field.name, field.metadata(value))
+    return value
+
+
 @strawberry.type
 class Book(Node, Titled):
     world: strawberry.Private[Any]
@@ -165,11 +181,9 @@ class Book(Node, Titled):
             return None
         return info.context.person_loader.load(self.author_id)
 
-    @strawberry.field
+    @strawberry.field(metadata={CARRIED: shelf_of})
     async def shelf(self, info: Info) -> "Shelf | None":
-        if self.world.gate("Book.shelf", self.id):
-            return None
-        return self.world.shelves.get(self.shelf_id)
+        return shelf_of(self)
 
     @strawberry.field
     async def place(self, info: Info) -> str:
@@ -328,10 +342,10 @@ class Query:
     ) -> Connection[Publication]:
         return page(matching(info.context, filter), first)
 
-    @strawberry.field
+    @strawberry.field(metadata={CARRIES: True})
     async def book(self, info: Info, id: strawberry.ID) -> Book | None:
         found = await info.context.book_loader.load(id)
-        return found if isinstance(found, Book) else None
+        return with_carried(info, found) if isinstance(found, Book) else None
 
     @strawberry.field
     async def person(self, info: Info, id: strawberry.ID = "p0") -> Person | None:
@@ -344,9 +358,10 @@ class Query:
         world = world_of(info)
         return world.people.get(id) or world.books.get(id) or world.shelves.get(id)
 
-    @strawberry.field
+    @strawberry.field(metadata={CARRIES: True})
     def titled(self, info: Info, last: bool = False) -> list[Titled]:
-        return list(info.context.books.values())[:: -1 if last else 1]
+        found = list(info.context.books.values())[:: -1 if last else 1]
+        return [with_carried(info, one) for one in found]
 
     @strawberry.field
     async def anything(

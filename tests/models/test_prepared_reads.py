@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from models import Agent, Run, Task, Workspace, new_id, table_of, utcnow
+from models import Agent, Run, Story, Task, Workspace, new_id, table_of, utcnow
 from models.base import column_names
 from models.database import Database
-from models.prepared import Prepared
+from models.prepared import Link, Prepared
 from models.transaction import select_all
 
 ROWS = 60
@@ -92,3 +92,46 @@ async def test_prepared_reads_give_what_sqlalchemy_gives(
             for one, other in zip(found, whole, strict=True):
                 expected = _values(other)
                 assert _values(one) == {name: expected[name] for name in columns}
+
+
+async def test_records_are_read_with_those_they_lead_to(database: Database) -> None:
+    at = utcnow()
+    stamps: dict[str, Any] = {"created_at": at, "updated_at": at}
+    links = (
+        Link("story", Story, ("number", "id", "created_at"), "story_id"),
+        Link("workspace", Workspace, column_names(Workspace), "workspace_id"),
+    )
+
+    def build(_dialect: str) -> sa.Select[Any]:
+        task = table_of(Task).c
+        return (
+            sa.select(task.id, task.title)
+            .join(table_of(Workspace), table_of(Workspace).c.id == task.workspace_id)
+            .where(table_of(Workspace).c.name == sa.bindparam("name"))
+            .order_by(task.number)
+        )
+
+    prepared = Prepared(Task, ["id", "title"], ["name"], build, links)
+    async with database.write() as transaction:
+        workspace = await transaction.insert(Workspace, name="W", slug="w", number=1, **stamps)
+        place: dict[str, Any] = {"workspace_id": workspace.id, **stamps}
+        story = await transaction.insert(Story, title="S", number=3, **place)
+        for number, story_id in enumerate((story.id, None)):
+            await transaction.insert(
+                Task, title=f"T{number}", number=number, story_id=story_id, **place
+            )
+        written = await transaction.fetch(prepared, "W")
+    async with database.read() as reader:
+        read = await reader.fetch(prepared, "W")
+        assert await reader.fetch(prepared, "another") == []
+        workspaces: list[Any] = await reader.records(Workspace, select_all(Workspace))
+    for found in (written, read):
+        one, other = list[Any](found)
+        assert one.as_dict() == {"id": one.id, "title": "T0"}
+        assert _values(one.story) == {
+            "number": (int, 3),
+            "id": (str, story.id),
+            "created_at": (datetime, at),
+        }
+        assert one.workspace.as_dict() == workspaces[0].as_dict()
+        assert (other.title, other.story, other.workspace.id) == ("T1", None, workspace.id)
