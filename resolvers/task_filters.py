@@ -1,7 +1,7 @@
 """What tasks can be filtered by, and what that is in SQL."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -73,9 +73,11 @@ class TaskFilter:
         """
         if self.status is not None and not 0 < len(self.status) <= len(TaskStatus):
             return None
+        archived, internal = self.archived, self.internal
+        if self != TaskFilter(status=self.status, archived=archived, internal=internal):
+            return None
         status = None if self.status is None else frozenset(self.status)
-        found = TaskFilter(status=self.status, archived=self.archived, internal=self.internal)
-        return replace(found, status=status) if found == self else None
+        return TaskFilter(status=status, archived=archived, internal=internal)
 
 
 def task_conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:

@@ -7,6 +7,7 @@ of a path are the same, and segments are decoded after they were split.
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
@@ -23,6 +24,8 @@ from rest_compat.house import House
 
 PREFIX = "/compat/"
 UNRESERVED = "@:!$&'()*+,;=~"
+PLAIN = re.compile(rf"[/A-Za-z0-9_.~\-{re.escape(UNRESERVED)}]*")
+"""Paths in which nothing is, or has to be, encoded."""
 JWT_PARTS = 3
 POLICY_VIOLATION = 1008
 
@@ -157,10 +160,12 @@ def _encoded_path(scope: Scope, root: str) -> str:
     """
     raw = scope.get("raw_path")
     text = raw.decode("latin-1").partition("?")[0] if raw else quote(str(scope["path"]))
-    encoded = "/".join(
-        quote(unquote(segment, errors="replace"), safe=UNRESERVED) for segment in text.split("/")
-    )
-    return encoded.removeprefix(root) if root else encoded
+    if not PLAIN.fullmatch(text):
+        text = "/".join(
+            quote(unquote(segment, errors="replace"), safe=UNRESERVED)
+            for segment in text.split("/")
+        )
+    return text.removeprefix(root) if root else text
 
 
 def _method(scope: Scope) -> str:

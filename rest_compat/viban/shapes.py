@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from models import Run, Task, Workspace
 from models.base import PUBLIC_ID_LENGTH
-from models.enums import Executor, RunStatus, TaskStatus
+from models.enums import Executor
 from rest_compat.viban import words
 
 LIMIT_DEFAULT = 50
@@ -247,7 +247,7 @@ def task(record: Task, project: str) -> dict[str, Any]:
         "project_id": project,
         "title": record.title,
         "description": record.description or None,
-        "status": words.TASK[TaskStatus(record.status)],
+        "status": words.TASK[record.status],
         "created_at": moment(record.created_at),
         "updated_at": moment(record.updated_at),
     }
@@ -264,7 +264,7 @@ def execution(run: Run, task: str) -> dict[str, Any]:
     """A run of the task with this id; one that was told to stop counts as cancelled."""
     stopped = run.stop_requested_at if run.stop_reason != "paused" else None
     ended = run.finished_at or stopped
-    status = words.EXECUTION[RunStatus(run.status)]
+    status = words.EXECUTION[run.status]
     return {
         "id": "exec_" + run.public_id,
         "task_id": task,

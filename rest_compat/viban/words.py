@@ -2,7 +2,7 @@
 
 from models.enums import Executor, RunStatus, TaskStatus
 
-TASK: dict[TaskStatus, str] = {
+TASK: dict[str, str] = {
     TaskStatus.BACKLOG: "todo",
     TaskStatus.QUEUED: "inprogress",
     TaskStatus.IN_PROGRESS: "inprogress",
@@ -24,7 +24,7 @@ TASK_STATUSES: dict[str, frozenset[TaskStatus]] = {
 }
 """Every status a filter by this word means."""
 
-EXECUTION: dict[RunStatus, str] = {
+EXECUTION: dict[str, str] = {
     RunStatus.QUEUED: "pending",
     RunStatus.RUNNING: "running",
     RunStatus.AWAITING_INPUT: "running",
