@@ -1,8 +1,10 @@
 """What tasks can be filtered by, and what that is in SQL."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
+from operator import attrgetter
 
 import sqlalchemy as sa
 
@@ -63,7 +65,7 @@ class TaskFilter:
     @property
     def is_default(self) -> bool:
         """Whether nothing is filtered but what the kept totals know: status and archive."""
-        return self == TaskFilter(status=self.status, archived=self.archived)
+        return self.internal is None and _besides(self) == _NOTHING_BESIDES
 
     @property
     def plain(self) -> "TaskFilter | None":
@@ -71,13 +73,27 @@ class TaskFilter:
 
         Statements are prepared for plain filters.
         """
-        if self.status is not None and not 0 < len(self.status) <= len(TaskStatus):
+        if _besides(self) != _NOTHING_BESIDES:
             return None
-        archived, internal = self.archived, self.internal
-        if self != TaskFilter(status=self.status, archived=archived, internal=internal):
+        if self.status is None:
+            return _plain(None, archived=self.archived, internal=self.internal)
+        if not 0 < len(self.status) <= len(TaskStatus):
             return None
-        status = None if self.status is None else frozenset(self.status)
-        return TaskFilter(status=status, archived=archived, internal=internal)
+        status = frozenset(self.status)
+        return _plain(status, archived=self.archived, internal=self.internal)
+
+
+# Comparing what is there takes a tenth of making another filter.
+_PLAIN = ("status", "archived", "internal")
+_besides = attrgetter(*(one.name for one in fields(TaskFilter) if one.name not in _PLAIN))
+_NOTHING_BESIDES = _besides(TaskFilter())
+
+
+@lru_cache(maxsize=1_024)
+def _plain(
+    status: frozenset[TaskStatus] | None, *, archived: bool | None, internal: bool | None
+) -> TaskFilter:
+    return TaskFilter(status=status, archived=archived, internal=internal)
 
 
 def task_conditions(ctx: Context, chosen: TaskFilter) -> list[sa.ColumnElement[bool]]:

@@ -94,7 +94,7 @@ async def list_tasks(
         NotFoundError, ForbiddenError, UnauthenticatedError: the workspace is not visible.
         InvalidError: page arguments or filters that cannot be accepted.
     """
-    chosen = filter_ or TaskFilter()
+    chosen = filter_ or _ON_THE_BOARD
     page = page or PageArguments()
     workspace = None
     if workspace_id is not None:

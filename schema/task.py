@@ -368,10 +368,13 @@ class TaskFilter:
     due_before: datetime | None = strawberry.field(default=None, description="Due then or earlier.")
 
 
+_NO_CONDITIONS = TaskConditions()
+
+
 def conditions(filter: TaskFilter | None) -> TaskConditions:
     """The conditions of a filter."""
     if filter is None:
-        return TaskConditions()
+        return _NO_CONDITIONS
     values = {**vars(filter)}
     values["labels_all"] = values["labels_all"] or ()
     values["labels_any"] = values["labels_any"] or ()
