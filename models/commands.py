@@ -6,6 +6,7 @@ compiled once; after that its text, the order of its values and the way back fro
 constants.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
 from models.base import column_names, load_json, table_of
+from models.prepared import read_inline
 
 DialectName = Literal["sqlite", "postgresql"]
 Values = Mapping[str, Any]
@@ -87,9 +89,7 @@ class Command:
         parts = []
         for number, name in enumerate(compiled.positiontup or ()):
             bind = compiled.binds[name]
-            process = compiled._bind_processors.get(name)  # noqa: SLF001  # what SQLAlchemy itself uses
-            if isinstance(bind.type, UTCDateTime):
-                process = _moment_text
+            process = _bind_processor(bind.type, dialect, compiled._bind_processors.get(name))  # noqa: SLF001  # what SQLAlchemy itself uses
             if bind.required or bind.value is None:
                 value = f"v[{name!r}]"
                 scope[f"b{number}"] = process
@@ -123,20 +123,27 @@ def _rows(
     types: Sequence[Any], dialect: sa.Dialect, packed: Sequence[int]
 ) -> Callable[[Sequence[Any]], Any]:
     """What makes Python's values of the driver's rows."""
-    processors = [_result_processor(type_, dialect) for type_ in types]
-    if not any(processors) and not packed:
-        return list
-    scope = {f"p{number}": process for number, process in enumerate(processors)}
-    scope["loads"] = orjson.loads
     names = [f"x{number}" for number in range(len(types))]
+    scope: dict[str, Any] = {
+        "loads": orjson.loads,
+        "load_json": load_json,
+        "moment": datetime.fromisoformat,
+    }
+    values = []
+    for name, type_ in zip(names, types, strict=True):
+        value = read_inline(type_, dialect)
+        if value is None:
+            process = type_.dialect_impl(dialect).result_processor(dialect, None)
+            scope[f"read_{name}"] = process
+            value = "{x}" if process is None else f"read_{name}({{x}})"
+        or_null = "" if value == "{x}" else f"None if {name} is None else "
+        values.append(or_null + value.format(x=name))
+    if values == names and not packed:
+        return list
     given = ["array", *(name for number, name in enumerate(names) if number not in packed)]
     loop = f"{_tuple(given if packed else names)} in rows"
     if packed:
         loop += f" for {_tuple([names[number] for number in packed])} in (loads(array),)"
-    values = [
-        name if process is None else f"None if {name} is None else p{number}({name})"
-        for number, (name, process) in enumerate(zip(names, processors, strict=True))
-    ]
     made = eval(f"lambda rows: [{_tuple(values)} for {loop}]", scope)  # noqa: S307  # names of ours
     return cast("Callable[[Sequence[Any]], Any]", made)
 
@@ -145,14 +152,16 @@ def _tuple(parts: Sequence[str]) -> str:
     return f"({''.join(part + ', ' for part in parts)})"
 
 
-def _result_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Any:
+def _bind_processor(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect, common: Any) -> Any:
+    """What makes the driver's value of Python's; ``common`` is SQLAlchemy's, where ours is none."""
     if isinstance(type_, UTCDateTime):
-        return _moment
-    if isinstance(type_, sa.JSON):
-        return load_json
-    if isinstance(type_, sa.Float):
-        return None  # the driver gives floats
-    return type_.dialect_impl(dialect).result_processor(dialect, None)
+        return _moment_text
+    if isinstance(type_, sa.Boolean):
+        return None  # the driver takes them
+    if isinstance(type_, sa.JSON) and type_.none_as_null:
+        write: Any = dialect._json_serializer or json.dumps  # noqa: SLF001  # as SQLAlchemy does
+        return lambda value: None if value is None else write(value)
+    return common
 
 
 def _moment_text(moment: datetime | None) -> str | None:
@@ -163,10 +172,6 @@ def _moment_text(moment: datetime | None) -> str | None:
         raise ValueError("a time must have a timezone")
     in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return in_utc.isoformat(" ", "microseconds")[:26]
-
-
-def _moment(text: str) -> Any:
-    return datetime.fromisoformat(text + "+00:00")
 
 
 @lru_cache(maxsize=KEPT)

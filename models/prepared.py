@@ -138,7 +138,7 @@ class Prepared(Generic[M]):
         }
         values = []
         for number, column in enumerate(statement.selected_columns):
-            value = _inline(column.type, dialect)
+            value = read_inline(column.type, dialect)
             if value is None:
                 scope[f"p{number}"] = _result_processor(column.type, dialect)
                 value = f"p{number}({{x}})" if scope[f"p{number}"] else "{x}"
@@ -258,7 +258,7 @@ def first_of_each(
     )
 
 
-def _inline(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str | None:
+def read_inline(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str | None:
     """Python that converts the driver's `{x}` where that takes no function of SQLAlchemy's."""
     if isinstance(type_, sa.Float):
         return "{x}"  # both drivers give floats

@@ -67,6 +67,11 @@ class SqliteWriter:
         """How many transactions wait for their turn."""
         return sum(not turn.done() for turn in self._queue)
 
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What commands are compiled for."""
+        return self._engine.dialect
+
     def transaction(self) -> "SqliteWrite":
         """A transaction that has not begun."""
         return SqliteWrite(self)
@@ -188,11 +193,6 @@ class SqliteWriter:
         assert self._driver is not None  # noqa: S101  # a turn begins by opening it
         return self._driver
 
-    @property
-    def dialect(self) -> sa.Dialect:
-        """What commands are compiled for."""
-        return self._engine.dialect
-
     def usable(self) -> sa.Connection:
         """SQLAlchemy's connection over the same, inside a transaction.
 
@@ -205,8 +205,8 @@ class SqliteWriter:
 
     def require_transaction(self) -> sqlite3.Connection:
         """The driver's connection, inside a transaction; raises as ``usable`` does."""
-        driver = self.driver
-        if not driver.in_transaction:
+        driver = self._driver
+        if driver is None or not driver.in_transaction:
             undone = sqlite3.OperationalError("disk I/O error: the transaction was undone")
             raise _wrapped("", undone)
         return driver
@@ -305,12 +305,10 @@ class SqliteWriter:
 class SqliteWrite:
     """One transaction of the writer: ``begin``, statements, then ``commit`` or ``rollback``."""
 
-    waits = False
-    """Commands never give the loop away."""
-
     def __init__(self, writer: SqliteWriter) -> None:
         self._writer = writer
         self._is_first = False
+        self._dialect = writer.dialect
 
     async def begin(self) -> None:
         """Wait for a turn and begin.
@@ -343,7 +341,8 @@ class SqliteWrite:
             await self.rollback()
             raise
         self._writer.pass_on()
-        await self._settled(group)
+        await group.settled()
+        _require_success(group)
         if member.failure is not None:
             raise member.failure
 
@@ -356,12 +355,8 @@ class SqliteWrite:
         group = self._writer.undo(is_first=self._is_first)
         self._writer.pass_on()
         if group is not None:
-            await self._settled(group)
-
-    async def _settled(self, group: Group) -> None:
-        await group.settled()
-        if group.failure is not None:
-            raise _wrapped("COMMIT", group.failure) from group.failure
+            await group.settled()
+            _require_success(group)
 
     # --- statements ---
 
@@ -386,25 +381,36 @@ class SqliteWrite:
         connection = self._writer.usable()
         return await self._writer.in_thread(lambda: connection.execute(statement, rows).rowcount)
 
-    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+    def run_now(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command in the loop; the rows it returns."""
-        writer = self._writer
-        ready = command.ready(writer.dialect)
-        driver = writer.require_transaction()
+        driver = self._writer.require_transaction()
+        ready = command.ready(self._dialect)
         try:
             return ready.rows(driver.execute(ready.text, ready.bind(values)).fetchall())
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
 
-    async def touch(self, command: Command, values: Values) -> int:
+    def touch_now(self, command: Command, values: Values) -> int:
         """Run a command that returns no rows in the loop; the number of rows it touched."""
-        writer = self._writer
-        ready = command.ready(writer.dialect)
-        driver = writer.require_transaction()
+        driver = self._writer.require_transaction()
+        ready = command.ready(self._dialect)
         try:
             return driver.execute(ready.text, ready.bind(values)).rowcount
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
+
+    async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
+        """See ``Writing``."""
+        return self.run_now(command, values)
+
+    async def touch(self, command: Command, values: Values) -> int:
+        """See ``Writing``."""
+        return self.touch_now(command, values)
+
+
+def _require_success(group: Group) -> None:
+    if group.failure is not None:
+        raise _wrapped("COMMIT", group.failure) from group.failure
 
 
 def _wrapped(statement: str, error: BaseException) -> BaseException:

@@ -165,15 +165,21 @@ class Writing(Protocol):
         ...
 
     @property
-    def waits(self) -> bool:
-        """Whether commands wait for something, so that others must be kept away meanwhile."""
+    def run_now(self) -> Callable[[Command, Values], Sequence[Sequence[Any]]] | None:
+        """``run`` without waiting, while no other statement runs; None where it has to wait."""
+        ...
+
+    @property
+    def touch_now(self) -> Callable[[Command, Values], int] | None:
+        """The same of ``touch``."""
         ...
 
 
 class AsyncWriting:
     """Writing through an async connection of SQLAlchemy."""
 
-    waits = True
+    run_now = None
+    touch_now = None
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -204,7 +210,7 @@ class Transaction(Reader):
     def __init__(self, writing: Writing, dialect: DialectName) -> None:
         super().__init__(writing.fetch, dialect)
         self._writing = writing
-        self._commands_are_free = not writing.waits
+        self._run_now, self._touch_now = writing.run_now, writing.touch_now
         self.after_commit: list[Callable[[], None]] = []
 
     async def execute(self, statement: sa.Executable) -> int:
@@ -216,16 +222,16 @@ class Transaction(Reader):
     async def run(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command with values for its parameters; the rows it returns."""
         self.statements += 1
-        if self._commands_are_free and not self._turn.locked():
-            return await self._writing.run(command, values)
+        if self._run_now is not None and not self._turn.locked():
+            return self._run_now(command, values)
         async with self._turn:
             return await self._writing.run(command, values)
 
     async def touch(self, command: Command, values: Values) -> int:
         """Run a command that returns no rows; the number of rows it touched."""
         self.statements += 1
-        if self._commands_are_free and not self._turn.locked():
-            return await self._writing.touch(command, values)
+        if self._touch_now is not None and not self._turn.locked():
+            return self._touch_now(command, values)
         async with self._turn:
             return await self._writing.touch(command, values)
 
@@ -237,7 +243,7 @@ class Transaction(Reader):
     async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""
         complete = _with_defaults(model, values)
-        await self.run(inserting(model), complete)
+        await self.touch(inserting(model), complete)
         record: Any = record_of(model)
         return record(*(complete[name] for name in column_names(model)))  # type: ignore[no-any-return]  # see Record
 
@@ -256,7 +262,7 @@ class Transaction(Reader):
         """Insert rows, with the model's defaults for what is not given."""
         complete = [_with_defaults(model, row) for row in rows]
         if len(complete) == 1:
-            await self.run(inserting(model), complete[0])
+            await self.touch(inserting(model), complete[0])
         elif complete:
             async with self._turn:
                 self.statements += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -88,10 +88,6 @@ class Context:
     the last commit made through this context.
     """
 
-    task_totals: TaskTotals
-    """What the running operation adds to totals; like the next, of operations only."""
-    run_totals: RunTotals
-
     def __init__(
         self, services: Services, principal: Principal | None, *, request_id: str = ""
     ) -> None:
@@ -105,6 +101,8 @@ class Context:
         self._transaction: Transaction | None = None
         self._events: list[PendingEvent] = []
         self._after_commit: list[Callable[[], None]] = []
+        self._task_totals: TaskTotals | None = None
+        self._run_totals: RunTotals | None = None
         self._reader: Reader | None = None
         self._reader_stack: AsyncExitStack | None = None
         self._give_back: Callable[[], None] | None = None
@@ -249,6 +247,20 @@ class Context:
         """Whether an operation is running in this context."""
         return self._transaction is not None
 
+    @property
+    def task_totals(self) -> TaskTotals:
+        """What the running operation adds to totals of tasks."""
+        if self._task_totals is None:
+            self._task_totals = TaskTotals()
+        return self._task_totals
+
+    @property
+    def run_totals(self) -> RunTotals:
+        """What the running operation adds to totals of runs."""
+        if self._run_totals is None:
+            self._run_totals = RunTotals()
+        return self._run_totals
+
     def emit(
         self,
         type_: str,
@@ -291,18 +303,22 @@ class Context:
             UnavailableError: the database is busy or its disk full; nothing was changed.
         """
         for _ in range(CONFLICTS_MAX):
-            with suppress(ConflictingWritersError):
+            try:
                 return await self._transact_once(work, stamp=stamp)
+            except ConflictingWritersError:
+                continue
         raise UnavailableError("the database is busy; nothing was changed")
 
     async def _transact_once(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
         try:
             async with self.services.database.write() as transaction:
                 self._transaction, self._events, self._after_commit = transaction, [], []
-                self.task_totals, self.run_totals = TaskTotals(), RunTotals()
+                self._task_totals = self._run_totals = None
                 result = await work()
-                await self.task_totals.write(transaction)
-                await self.run_totals.write(transaction)
+                if self._task_totals is not None:
+                    await self._task_totals.write(transaction)
+                if self._run_totals is not None:
+                    await self._run_totals.write(transaction)
                 heads = await append_events(
                     transaction, self._events, principal=self.principal, at=self.now
                 )

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from functools import lru_cache
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,6 +10,7 @@ from models.commands import Command, DialectName
 from models.transaction import Transaction, upserting
 
 TOTAL = table_of(TaskTotal).c
+COLUMNS = ("workspace_id", "status", "archived", "total")
 
 
 class TaskTotals:
@@ -34,26 +34,25 @@ class TaskTotals:
         changes = [(key, delta) for key, delta in sorted(self._changes.items()) if delta]
         if not changes:
             return
-        values: dict[str, Any] = {}
-        for number, ((workspace_id, status, archived), delta) in enumerate(changes):
-            values |= {
-                f"workspace_id_{number}": workspace_id,
-                f"status_{number}": status,
-                f"archived_{number}": archived,
-                f"total_{number}": delta,
-            }
-        await transaction.run(_adding(len(changes)), values)
+        values = [value for key, delta in changes for value in (*key, delta)]
+        names = _parameters(len(changes))
+        await transaction.touch(_adding(len(changes)), dict(zip(names, values, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _parameters(count: int) -> list[str]:
+    """Names of the parameters of :func:`_adding`, in the order of a table of totals."""
+    return [f"{name}_{number}" for number in range(count) for name in COLUMNS]
 
 
 @lru_cache(maxsize=64)
 def _adding(count: int) -> Command:
     """Add to so many totals; parameters: the columns of TaskTotal, numbered."""
-    names = ("workspace_id", "status", "archived", "total")
 
     def build(dialect: DialectName) -> sa.Executable:
         insert = upserting(dialect, table_of(TaskTotal)).values(
             [
-                {name: sa.bindparam(f"{name}_{number}", type_=TOTAL[name].type) for name in names}
+                {name: sa.bindparam(f"{name}_{number}", type_=TOTAL[name].type) for name in COLUMNS}
                 for number in range(count)
             ]
         )
