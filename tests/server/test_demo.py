@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,10 @@ async def test_the_story_is_told_and_nothing_is_left(
 
 @pytest.mark.long
 async def test_an_interrupted_demo_leaves_nothing(temporary: Path) -> None:
+    # What a shell starts in the background ignores SIGINT, and so would what it starts in turn.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = await asyncio.create_subprocess_exec(
-        str(PROGRAM), "demo", stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+        str(PROGRAM), "demo", stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, preexec_fn=listening
     )
     assert process.stdout is not None
     said = ""
