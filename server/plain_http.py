@@ -98,12 +98,13 @@ class PlainHttpProtocol(AbortableHttpProtocol):
     again, at a place where a request begins, they are not parsed again.
 
     Args:
-        plain: what answers plain requests now; None leaves all to the application.
+        plain: asked once what answers a connection's plain requests; None leaves all to the
+            application.
     """
 
     def __init__(self, *args: Any, plain: Callable[[], PlainGraphQL | None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._plain = plain
+        self._plain = plain()
         # What uvicorn would do more for each request is left to it.
         self._is_usual = not (self.root_path or self.limit_concurrency or self.access_log)
         app: Any = self.app
@@ -216,7 +217,7 @@ class PlainHttpProtocol(AbortableHttpProtocol):
         return host or peer
 
     def _find(self, head: _Head, body: bytes) -> _Request | None:
-        plain = self._plain()
+        plain = self._plain
         principal = None if plain is None else plain.known(head.plain.digest)
         if plain is None or principal is None:
             return None

@@ -35,7 +35,7 @@ async def test_the_short_way_tells_and_answers_as_the_long_one(
     short_ones: set[str] = set()
     async with a_board(tmp_path) as (server, create):
         short, long = Connection(server), Connection(server)
-        long.protocol._plain = lambda: None
+        long.protocol._plain = None
         for name, (body, headers) in REQUESTS.items():
             whole = body.replace(orjson.dumps(CREATE)[1:-1], orjson.dumps(create)[1:-1])
             given = {"x-request-id": ID, **headers}
@@ -72,7 +72,7 @@ async def test_both_ways_count_the_same(tmp_path: Path, took: list[str]) -> None
         took.clear()
         for plain in (server.app.state.plain, None):
             connection = Connection(server)
-            connection.protocol._plain = lambda plain=plain: plain
+            connection.protocol._plain = plain
             before = _counts(registry)
             await connection.ask(message(server.token, query(NAMES, first=1)))
             await connection.ask(message(server.token, query(create, title="Paint")))
@@ -131,7 +131,7 @@ async def test_a_client_behind_a_proxy_has_the_same_address_on_both_ways(
         monkeypatch.setattr(GraphQLContext, "close", watched)
         for plain in (server.app.state.plain, None):
             connection = Connection(server)
-            connection.protocol._plain = lambda plain=plain: plain
+            connection.protocol._plain = plain
             await connection.ask(message(server.token, query(NAMES, first=1), **headers))
     assert addresses[0] == addresses[1]
     assert (addresses[0] == PEER[0]) == (not trusted or not forwarded)
