@@ -45,7 +45,7 @@ class DirectGraphQL:
         client = scope.get("client")
         address = client[0] if client else ""
         try:
-            ctx = self._plain.context(principal, head.token, request_id_of(scope), address)
+            ctx = self._plain.context(principal, request_id_of(scope), address)
             body = await self._plain.run(operation, ctx)
         finally:
             limiter.release(principal.key)

@@ -294,17 +294,9 @@ class ContextFactory:
             reauthenticate=authenticate,
         )
 
-    def of_known(
-        self, principal: Principal, token: str, request_id: str, address: str
-    ) -> GraphQLContext:
-        """The context of a plain HTTP request whose token has just been looked up."""
-        ctx = GraphQLContext(
-            self.services,
-            principal,
-            request_id=request_id,
-            hub=self.hub,
-            reauthenticate=partial(self.authenticator.principal, token),
-        )
+    def of_known(self, principal: Principal, request_id: str, address: str) -> GraphQLContext:
+        """The context of a plain HTTP request, no stream, whose token has just been looked up."""
+        ctx = GraphQLContext(self.services, principal, request_id=request_id, hub=self.hub)
         ctx.client_address = address
         return ctx
 

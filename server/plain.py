@@ -35,9 +35,11 @@ _BEARER = b"Bearer "
 
 @dataclass(frozen=True, slots=True)
 class PlainHead:
-    """What counts of the headers of a POST that has nothing special about it."""
+    """What counts of the headers of a POST that has nothing special about it.
 
-    token: str
+    ``digest`` is the token's hash.
+    """
+
     digest: str
     request_id: bytes | None
 
@@ -72,8 +74,7 @@ def plain_head(
             return None
     if not token or not is_json:
         return None
-    secret = token.decode("latin-1")
-    return PlainHead(secret, hash_secret(secret), request_id)
+    return PlainHead(hash_secret(token.decode("latin-1")), request_id)
 
 
 class _Known:
@@ -113,7 +114,7 @@ class PlainGraphQL:
         schema: with limits and renderer.
         executor: the schema's own, so that plans and counts are shared.
         known: the principal of a token, by its hash, if that was looked up a moment ago.
-        context: makes a request's context: principal, token, request id, address of the client.
+        context: makes a request's context: principal, request id, address of the client.
         limiter: turns of callers; who runs an operation takes one.
         metrics: told of each operation.
         max_body_bytes: longer bodies are not plain.
@@ -125,7 +126,7 @@ class PlainGraphQL:
         schema: LimitedSchema,
         executor: CompiledExecutor,
         known: Callable[[str], Principal | None],
-        context: Callable[[Principal, str, str, str], GraphQLContext],
+        context: Callable[[Principal, str, str], GraphQLContext],
         limiter: ConcurrencyLimiter,
         metrics: Metrics,
         max_body_bytes: int,

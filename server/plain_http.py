@@ -224,8 +224,8 @@ class PlainHttpProtocol(AbortableHttpProtocol):
         operation = plain.find(body)
         if operation is None:
             return None
-        token, key = head.plain.token, principal.key
-        ctx = plain.context(principal, token, request_id(head.plain.request_id), head.address)
+        key = principal.key
+        ctx = plain.context(principal, request_id(head.plain.request_id), head.address)
         return _Request(plain, operation, ctx, key) if plain.limiter.try_start(key) else None
 
     def _serve(self, head: _Head, body: bytes) -> bool:
