@@ -1,7 +1,7 @@
-"""Lists of runs, one run, and what it printed."""
+"""One run, those it goes on from, and what it printed."""
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,29 +10,19 @@ import orjson
 import sqlalchemy as sa
 
 from models import Run, RunOutput, Task, Workspace, table_of
-from models.enums import Permission, RunKind, RunStatus
+from models.enums import Permission
 from models.lifecycle import RUN_FINAL, RUN_LIVE
 from models.transaction import select_all
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.errors import InvalidError, NotFoundError, OperationError
-from resolvers.loading import Columns, columns_to_read, runs_of_one, with_columns
 from resolvers.paging import (
     Order,
-    Page,
-    PageArguments,
-    Slice,
     Window,
-    capped_count,
-    is_numbered,
-    names_of,
-    read_page,
-    read_prepared_page,
 )
 from resolvers.ports import Diff
-from resolvers.siblings import Parents, in_workspaces, only, read_pages, records_of_each
+from resolvers.siblings import Parents, only, records_of_each
 from resolvers.task_access import get_task, record_from
-from resolvers.task_queries import visible_workspaces
 from resolvers.workspaces import get_workspace, require_active
 
 RUN = table_of(Run).c
@@ -45,8 +35,6 @@ CHAIN_LENGTH = 10
 OUTPUT_PAGE_CHARACTERS = 1 << 20
 """A page of output ends before this many, unless its first line alone has more."""
 CHUNKS_AT_ONCE = 16
-ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
-ORDER_NAMES = names_of(ORDER)
 
 
 async def get_run(ctx: Context, *, run_id: str, permission: Permission = Permission.READ) -> Run:
@@ -81,100 +69,6 @@ def _undeleted(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         .outerjoin(table_of(Task), TASK.id == RUN.task_id)
         .where(TASK.deleted_at.is_(None), WORKSPACE.deleted_at.is_(None))
     )
-
-
-async def list_runs(
-    ctx: Context,
-    *,
-    workspace_id: str | None = None,
-    task_id: str | None = None,
-    agent_id: str | None = None,
-    status: Collection[RunStatus] | None = None,
-    ids: Collection[str] | None = None,
-    page: PageArguments | Slice | None = None,
-    columns: Columns = None,
-) -> Page[Run]:
-    """A page of runs, newest first: of a task, a workspace, or all that are visible.
-
-    Raises:
-        NotFoundError, ForbiddenError, UnauthenticatedError, InvalidError.
-    """
-    names = with_columns(Run, columns, *ORDER_NAMES)
-    statement = _listed(status, names)
-    if task_id is not None:
-        task = await get_task(ctx, task_id=task_id, columns=("id",))
-        statement = statement.where(RUN.task_id == task.id)
-    elif workspace_id is not None:
-        await get_workspace(ctx, workspace_id=workspace_id)
-        statement = statement.where(RUN.workspace_id == workspace_id)
-    else:
-        statement = statement.where(RUN.workspace_id.in_(visible_workspaces(ctx)))
-    if agent_id is not None:
-        statement = statement.where(RUN.agent_id == agent_id)
-    if ids is not None:
-        statement = statement.where(RUN.id.in_(ids))
-    return await read_page(
-        ctx, Run, statement, order=ORDER, page=page or PageArguments(), columns=names
-    )
-
-
-def _listed(status: Collection[RunStatus] | None, columns: Columns = None) -> sa.Select[Any]:
-    statement = (
-        sa.select(*columns_to_read(Run, columns))
-        .outerjoin(table_of(Task), TASK.id == RUN.task_id)
-        .where(TASK.deleted_at.is_(None), RUN.kind != RunKind.COMMAND)
-    )
-    return statement if status is None else statement.where(RUN.status.in_(sorted(status)))
-
-
-async def runs_of_workspaces(
-    ctx: Context,
-    workspace_ids: Sequence[str],
-    *,
-    status: Collection[RunStatus] | None = None,
-    page: PageArguments,
-    columns: Columns = None,
-) -> list[Page[Run] | OperationError]:
-    """The same page of the runs of each workspace; a refusal where one is not visible.
-
-    Raises:
-        InvalidError: page arguments that cannot be accepted.
-    """
-    names = with_columns(Run, columns, "created_at", "id")
-
-    async def read(ids: list[str]) -> list[Page[Run]]:
-        parents = Parents(ids, lambda parent: RUN.workspace_id == parent)
-        statement = _listed(status, names)
-        return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)
-
-    return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
-
-
-async def runs_of_tasks(
-    ctx: Context, tasks: Sequence[Task], *, page: PageArguments, columns: Columns = None
-) -> list[Page[Run]]:
-    """The same page of the runs, newest first, of each of some tasks that were read as visible.
-
-    Raises:
-        InvalidError: page arguments that cannot be accepted.
-    """
-    for workspace_id in {task.workspace_id for task in tasks}:
-        ctx.require(Permission.READ, workspace_id, kind="Task")
-    names = with_columns(Run, columns, "created_at", "id")
-    ids = [task.id for task in tasks]
-    if len(ids) == 1 and is_numbered(page):
-        alone = await read_prepared_page(
-            ctx,
-            runs_of_one(names),
-            ids[0],
-            order=ORDER_NAMES,
-            page=page,
-            count=lambda: capped_count(ctx, sa.select(RUN.id).where(RUN.task_id == ids[0])),
-        )
-        return [alone]
-    statement = sa.select(*columns_to_read(Run, names))
-    parents = Parents(ids, lambda parent: RUN.task_id == parent)
-    return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)
 
 
 async def run_chain(ctx: Context, *, run_id: str) -> list[Run]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from models import EventStream, TaskTotal, Workspace, table_of
 from models.base import column_names
 from models.enums import Permission, TaskStatus, WorkspaceStatus
-from models.prepared import DialectName, Prepared
+from models.prepared import DialectName, Prepared, one_of
 from resolvers.context import Context
 from resolvers.errors import NotFoundError
 from resolvers.events import Position
@@ -23,7 +23,19 @@ from resolvers.loading import (
     loader,
     with_columns,
 )
-from resolvers.paging import Order, Page, PageArguments, Slice, names_of, read_page
+from resolvers.paging import (
+    Order,
+    Page,
+    PageArguments,
+    Slice,
+    capped_count,
+    directions,
+    is_numbered,
+    limit_and_offset,
+    names_of,
+    read_page,
+    read_prepared_page,
+)
 from resolvers.task_queries import visible_workspaces
 from resolvers.workspace_fields import SLUG_LENGTH
 from resolvers.workspaces import WORKSPACE
@@ -52,6 +64,9 @@ _ORDERS: dict[WorkspaceOrder, tuple[Order, ...]] = {
 }
 
 
+_ORDER_NAMES = {name: names_of(order) for name, order in _ORDERS.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class WorkspaceFilter:
     """Conditions on workspaces; those given combine with AND.
@@ -62,6 +77,9 @@ class WorkspaceFilter:
 
     status: Collection[WorkspaceStatus] | None = None
     search: str | None = None
+
+
+_UNFILTERED = WorkspaceFilter()
 
 
 async def list_workspaces(
@@ -78,9 +96,26 @@ async def list_workspaces(
         UnauthenticatedError, ForbiddenError: nobody asks, or the key may not read.
         InvalidError: page arguments or filters that cannot be accepted.
     """
-    chosen = filter_ or WorkspaceFilter()
-    names = with_columns(Workspace, columns, *names_of(_ORDERS[order]))
-    statement = sa.select(*columns_to_read(Workspace, names)).where(
+    page = page or PageArguments()
+    names = with_columns(Workspace, columns, *_ORDER_NAMES[order])
+    if (filter_ is None or filter_ == _UNFILTERED) and is_numbered(page):
+        found = await _read_unfiltered(ctx, order, page, names)
+    else:
+        found = await read_page(
+            ctx,
+            Workspace,
+            _filtered(ctx, filter_ or _UNFILTERED, names),
+            order=_ORDERS[order],
+            page=page,
+            columns=names,
+        )
+    if not ctx.in_transaction:
+        ctx.live_workspaces.update(workspace.id for workspace in found.nodes)
+    return found
+
+
+def _filtered(ctx: Context, chosen: WorkspaceFilter, columns: Columns) -> sa.Select[Any]:
+    statement = sa.select(*columns_to_read(Workspace, columns)).where(
         WORKSPACE.id.in_(visible_workspaces(ctx))
     )
     if chosen.status is not None:
@@ -95,17 +130,35 @@ async def list_workspaces(
                 number=WORKSPACE.number,
             )
         )
-    found = await read_page(
+    return statement
+
+
+async def _read_unfiltered(
+    ctx: Context, order: WorkspaceOrder, page: PageArguments | Slice, columns: Columns
+) -> Page[Workspace]:
+    ctx.require_scope(Permission.READ)
+    visible = ctx.authenticated().readable_workspaces
+    return await read_prepared_page(
         ctx,
-        Workspace,
-        statement,
-        order=_ORDERS[order],
-        page=page or PageArguments(),
-        columns=names,
+        _page(order, columns, of_all=visible is None),
+        *(() if visible is None else (list(visible),)),
+        order=_ORDER_NAMES[order],
+        page=page,
+        count=lambda: capped_count(ctx, _filtered(ctx, _UNFILTERED, None)),
     )
-    if not ctx.in_transaction:
-        ctx.live_workspaces.update(workspace.id for workspace in found.nodes)
-    return found
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _page(order: WorkspaceOrder, columns: Columns, *, of_all: bool) -> Prepared[Workspace]:
+    def build(dialect: DialectName) -> sa.Select[Any]:
+        rows = sa.select(*columns_to_read(Workspace, columns))
+        ordered = rows.order_by(*directions(_ORDERS[order], table_of(Workspace)))
+        is_visible = sa.true() if of_all else one_of(dialect, WORKSPACE.id, "visible")
+        return limit_and_offset(ordered.where(WORKSPACE.deleted_at.is_(None), is_visible))
+
+    given = [] if of_all else ["visible"]
+    read = columns or column_names(Workspace)
+    return Prepared(Workspace, read, [*given, "size", "offset"], build)
 
 
 async def get_workspace_by_slug(

@@ -30,7 +30,7 @@ from models.enums import (
 from resolvers import loading
 from resolvers.event_queries import events_of_tasks
 from resolvers.paging import PageArguments
-from resolvers.run_queries import runs_of_tasks
+from resolvers.run_lists import runs_of_tasks
 from resolvers.task_access import NewDependency
 from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.usage import usage_of

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 import strawberry
 
 from compiler import CARRIES
+from models import Run as RunRow
 from models import Task as TaskRow
 from models.enums import Executor, QueueClass, RunStatus
 from resolvers import (
     pull_requests,
     run_inputs,
+    run_lists,
     run_queries,
     runs,
     task_access,
@@ -152,11 +154,12 @@ class TaskQuery:
         last: Last = None,
         before: Before = None,
     ) -> Connection[Run]:
-        page = await run_queries.list_runs(
+        page = await run_lists.list_runs(
             info.context,
             workspace_id=workspace_id,
             status=status,
             page=page_arguments(first, after, last, before),
+            columns=columns_of(info, RunRow, *NODES),
         )
         return connection(page)
 

@@ -28,7 +28,7 @@ from resolvers import (
     members,
     queue_queries,
     repositories,
-    run_queries,
+    run_lists,
     sprints,
     stories,
     task_queries,
@@ -194,7 +194,7 @@ async def _agents(
 async def _runs(
     workspaces: list[Any], info: Info, status: list[RunStatus] | None = None, **page: Any
 ) -> list[Any]:
-    found = await run_queries.runs_of_workspaces(
+    found = await run_lists.runs_of_workspaces(
         info.context,
         ids_of(workspaces),
         status=status,

@@ -26,7 +26,7 @@ from schema.common import (
     page_arguments,
 )
 from schema.context import Info
-from schema.reading import columns_of
+from schema.reading import NODES, columns_of
 from schema.workspace import Member, Repository, Workspace
 from schema.workspace_inputs import (
     CreateRepositoryInput,
@@ -164,6 +164,7 @@ class WorkspaceQuery:
             filter_=conditions(filter),
             order=order_by,
             page=page_arguments(first, after, last, before),
+            columns=columns_of(info, WorkspaceRow, *NODES),
         )
         return connection(page)
 

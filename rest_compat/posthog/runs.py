@@ -17,7 +17,7 @@ from resolvers.client_runs import (
 from resolvers.errors import ConflictError, IllegalTransitionError, InvalidError
 from resolvers.run_handover import hand_over_run, resume_client_run, start_client_run
 from resolvers.run_inputs import answer_run, send_run_message
-from resolvers.run_queries import list_runs
+from resolvers.run_lists import list_runs
 from resolvers.runs import stop_run
 from resolvers.validation import UNSET
 from rest_compat.answers import json_answer

@@ -12,7 +12,8 @@ from resolvers.lookup import database_answers
 from resolvers.paging import Slice
 from resolvers.phases import refine_task
 from resolvers.public_ids import run_id_of, task_id_of
-from resolvers.run_queries import get_run, list_runs
+from resolvers.run_lists import list_runs
+from resolvers.run_queries import get_run
 from resolvers.runs import stop_run
 from resolvers.task_access import get_task
 from resolvers.task_filters import TaskFilter
