@@ -20,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from models.base import load_json
 from models.errors import LostConnectionError, Translated, UnknownOutcomeError, translation
+from models.postgresql_reading import fetch_prepared_with, fetch_with
 from models.sqlite_reading import SqliteReadConnection, SqliteReadPool
 from models.sqlite_writing import SqliteWrite, SqliteWriter
-from models.transaction import AsyncWriting, Reader, Transaction, fetch_prepared_with, fetch_with
+from models.transaction import AsyncWriting, Reader, Transaction
 from models.uninterrupted import opened, uninterrupted
 
 Synchronous = Literal["FULL", "NORMAL"]

@@ -6,14 +6,12 @@ from functools import cache
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
 from models.changing import VERSION_READ, changed, changing
 from models.commands import NEW, Command, Values, inserting, updating
-from models.errors import Translated
 from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
 
@@ -31,40 +29,6 @@ FetchPrepared = Callable[[Prepared[Any], tuple[Any, ...]], Awaitable[list[Any]]]
 
 FetchNow = Callable[[Prepared[Any], tuple[Any, ...]], list[Any] | None]
 """The same without waiting; None where it would take too long."""
-
-
-def fetch_prepared_with(connection: AsyncConnection) -> FetchPrepared:
-    """Fetch from PostgreSQL past SQLAlchemy, which begins the transaction all the same."""
-
-    async def fetch(prepared: Prepared[Any], values: tuple[Any, ...]) -> list[Any]:
-        ready = prepared.ready(connection.dialect)
-        with Translated():
-            rows = await uninterrupted(_fetch_rows(connection, ready.text, ready.values(*values)))
-        return ready.records(rows)
-
-    return fetch
-
-
-async def _fetch_rows(connection: AsyncConnection, text: str, values: tuple[Any, ...]) -> Any:
-    import asyncpg  # type: ignore[import-untyped]  # only there where PostgreSQL is used
-
-    adapter: Any = (await connection.get_raw_connection()).dbapi_connection
-    if adapter._transaction is None:  # noqa: SLF001  # it begins at the first statement, as SQLAlchemy's own
-        await adapter._start_transaction()  # noqa: SLF001
-    try:
-        return await adapter.driver_connection.fetch(text, *values)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DBAPIError(text, None, error) from error
-
-
-def fetch_with(connection: AsyncConnection) -> Fetch:
-    """Fetch through an async connection; cancellation waits for the statement's end."""
-
-    async def fetch(statement: sa.Executable) -> Sequence[sa.Row[Any]]:
-        with Translated():
-            return (await uninterrupted(connection.execute(statement))).fetchall()
-
-    return fetch
 
 
 class RowNotFoundError(LookupError):
@@ -91,21 +55,43 @@ class Reader:
         self._fetch_prepared = prepared
         self._fetch_now = now
         self._turn = asyncio.Lock()
+        self._is_over = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a statement is under way."""
+        return self._turn.locked()
+
+    def end(self) -> None:
+        """Begin no statement any more."""
+        self._is_over = True
+
+    async def idle(self) -> None:
+        """Wait for the end of the statement under way, and of those that wait for their turns."""
+        async with self._turn:
+            pass
+
+    def _require_snapshot(self) -> None:
+        if self._is_over:
+            raise RuntimeError("the snapshot was given back")
 
     async def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
         """All rows of a statement."""
         async with self._turn:
+            self._require_snapshot()
             self.statements += 1
             return await self._fetch(statement)
 
     async def fetch(self, prepared: Prepared[M], *values: Any) -> list[M]:
         """All records of a prepared statement with values for its parameters."""
         self.statements += 1
+        self._require_snapshot()
         if self._fetch_now is not None and not self._turn.locked():
             found = self._fetch_now(prepared, values)
             if found is not None:
                 return found
         async with self._turn:
+            self._require_snapshot()
             if self._fetch_prepared is not None:
                 return await self._fetch_prepared(prepared, values)
             rows = await self._fetch(prepared.statement(self.dialect, values))

@@ -15,6 +15,7 @@ from models.database import Database
 from models.enums import Permission
 from models.errors import ConflictingWritersError, DatabaseBusyError, StorageFullError
 from models.transaction import Reader, Transaction
+from models.uninterrupted import uninterrupted
 from resolvers.errors import (
     ForbiddenError,
     NotFoundError,
@@ -223,15 +224,25 @@ class Context:
         return reader
 
     async def release(self) -> None:
-        """Give the snapshot back; the next read takes a fresh one."""
-        stack, self._reader_stack, self._reader = self._reader_stack, None, None
+        """Give the snapshot back; the next read takes a fresh one.
+
+        A loader may still be reading for resolvers that were given up: that ends first.
+        """
+        reader, self._reader = self._reader, None
+        stack, self._reader_stack = self._reader_stack, None
+        give_back, self._give_back = self._give_back, None
         self.loaders.clear()
         self.live_workspaces.clear()
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
-        if stack is not None:
-            await stack.aclose()
+        try:
+            if reader is not None:
+                reader.end()
+                if reader.is_busy:
+                    await uninterrupted(reader.idle())
+        finally:
+            if give_back is not None:
+                give_back()
+            if stack is not None:
+                await stack.aclose()
 
     # --- writing ---
 
