@@ -38,9 +38,10 @@ class DirectGraphQL:
             return
         operation = self._find(message)
         limiter = self._plain.limiter
-        if operation is None or not limiter.try_start(principal.key):
+        if operation is None or not limiter.may_start(principal.key):
             await self._app(scope, _after(_given(message), receive), send)
             return
+        limiter.start(principal.key)
         scope["state"]["principal_id"] = principal.key
         client = scope.get("client")
         address = client[0] if client else ""

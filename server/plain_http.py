@@ -39,7 +39,10 @@ _ANSWER_HEAD = (
 
 
 class _Request:
-    """A plain request that holds a turn and is ready to be run."""
+    """A plain request that may have a turn and is ready to be run.
+
+    It takes the turn before it waits for anything: until then nobody else can run.
+    """
 
     __slots__ = ("began", "ctx", "operation", "plain", "principal", "run")
 
@@ -52,6 +55,10 @@ class _Request:
         self.ctx = ctx
         self.principal = principal
         self.run: Any = plain.run(operation, ctx)
+
+    def hold(self) -> None:
+        """Take the turn."""
+        self.plain.limiter.start(self.principal)
 
     async def in_task(self) -> bytes | None:
         """Run it; notes whether it had to wait. The body is None as of ``PlainGraphQL.run``."""
@@ -226,7 +233,7 @@ class PlainHttpProtocol(AbortableHttpProtocol):
             return None
         key = principal.key
         ctx = plain.context(principal, request_id(head.plain.request_id), head.address)
-        return _Request(plain, operation, ctx, key) if plain.limiter.try_start(key) else None
+        return _Request(plain, operation, ctx, key) if plain.limiter.may_start(key) else None
 
     def _serve(self, head: _Head, body: bytes) -> bool:
         """Answer a plain request, or leave it; ``_starting`` says how, if not as any other."""
@@ -238,6 +245,7 @@ class PlainHttpProtocol(AbortableHttpProtocol):
             return False
         known, context = request.operation.known, Context()
         if known.waits:
+            request.hold()
             self._starting = (partial(self._finish, request, request.in_task()), context)
             return False
         answer: bytes | None = None
@@ -249,10 +257,10 @@ class PlainHttpProtocol(AbortableHttpProtocol):
             answer = None
         else:
             known.waits = True
+            request.hold()
             rest = resumed(request.run, first)
             self._starting = (partial(self._finish, request, rest), context)
             return False
-        request.release()
         if answer is None:
             self._starting = (self._left_to_reference, context)
             return False

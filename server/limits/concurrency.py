@@ -85,17 +85,23 @@ class ConcurrencyLimiter:
         finally:
             self.release(key)
 
-    def try_start(self, key: Hashable) -> bool:
-        """Take a turn if there is one at once; then `release` has to be called."""
-        if not self._may_run(key):
-            return False
-        self._start(key)
-        return True
+    def may_start(self, key: Hashable) -> bool:
+        """Whether there is a turn at once."""
+        return (
+            self._total_running < self.limits.total_running
+            and self._running.get(key, 0) < self.limits.running
+        )
+
+    def start(self, key: Hashable) -> None:
+        """Take a turn that `may_start` has just promised; then `release` has to be called."""
+        self._running[key] = self._running.get(key, 0) + 1
+        self._total_running += 1
 
     async def _acquire(self, key: Hashable) -> None:
         # Whoever waits is held back by the total or by a full key of its own, so that a newcomer
         # who passes both overtakes nobody who could run.
-        if self.try_start(key):
+        if self.may_start(key):
+            self.start(key)
             return
         limits = self.limits
         if self._waiting[key] >= limits.waiting or len(self._queue) >= limits.total_waiting:
@@ -132,22 +138,12 @@ class ConcurrencyLimiter:
 
     def _start_next(self) -> None:
         for waiter in self._queue:
-            if self._may_run(waiter.key):
+            if self.may_start(waiter.key):
                 self._leave_queue(waiter)
-                self._start(waiter.key)
+                self.start(waiter.key)
                 if not waiter.turn.done():
                     waiter.turn.set_result(None)
                 return
-
-    def _start(self, key: Hashable) -> None:
-        self._running[key] = self._running.get(key, 0) + 1
-        self._total_running += 1
-
-    def _may_run(self, key: Hashable) -> bool:
-        return (
-            self._total_running < self.limits.total_running
-            and self._running.get(key, 0) < self.limits.running
-        )
 
     def _leave_queue(self, waiter: _Waiter) -> None:
         del self._queue[waiter]
