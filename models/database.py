@@ -72,7 +72,7 @@ class Database:
         backend = self.url.get_backend_name()
         if backend == "sqlite":
             self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
-            self._sqlite: _Sqlite | None = _Sqlite(self._sqlite_writer(), self._sqlite_reader())
+            self._sqlite: _Sqlite | None = self._open_sqlite()
         elif backend == "postgresql":
             self.dialect = "postgresql"
             self._sqlite = None
@@ -111,7 +111,11 @@ class Database:
             },
         )
 
-    def _sqlite_writer(self) -> SqliteWriter:
+    def _open_sqlite(self) -> _Sqlite:
+        readers = self._sqlite_reader()
+        return _Sqlite(self._sqlite_writer(committed=readers.renew), readers)
+
+    def _sqlite_writer(self, *, committed: Callable[[], None]) -> SqliteWriter:
         engine = self._sqlite_engine(timeout=0)
         _on_connect(
             engine,
@@ -125,7 +129,9 @@ class Database:
             "busy_timeout = 0",
         )
         flushes = self.options.synchronous == "FULL"
-        return SqliteWriter(engine, wait=self.options.writer_wait, flushes=flushes)
+        return SqliteWriter(
+            engine, wait=self.options.writer_wait, flushes=flushes, committed=committed
+        )
 
     def _sqlite_reader(self) -> SqliteReadPool:
         options = self.options

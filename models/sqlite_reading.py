@@ -37,6 +37,9 @@ class SqliteReadConnection:
         self._connection = connection
         self._statement_timeout = statement_timeout
         self._deadline = NEVER
+        self.epoch = 0
+        self.is_sound = True
+        """Whether no statement has failed."""
         driver: Any = connection.connection.driver_connection
         self._driver: sqlite3.Connection = driver
         self._driver.set_progress_handler(self._is_late, LOOK_EVERY)
@@ -44,8 +47,13 @@ class SqliteReadConnection:
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline
 
-    def begin(self) -> None:
-        """Begin a snapshot; it is taken by the first statement."""
+    def begin(self, epoch: int) -> None:
+        """Begin a snapshot; it is taken by the first statement.
+
+        Args:
+            epoch: while the pool's is the same, the snapshot is as good as a new one.
+        """
+        self.epoch, self.is_sound = epoch, True
         self._driver.execute("BEGIN")
 
     def end(self) -> None:
@@ -74,7 +82,7 @@ class SqliteReadConnection:
             return run()
         except DBAPIError as error:
             if not _was_interrupted(error):
-                raise _translated("", error) from error
+                raise self._failed("", error) from error
         finally:
             self._deadline = NEVER
         return await self._in_thread(run)
@@ -88,7 +96,7 @@ class SqliteReadConnection:
         except sqlite3.Error as error:
             if _was_interrupted(error):
                 return None
-            raise _translated(ready.text, error) from error
+            raise self._failed(ready.text, error) from error
         finally:
             self._deadline = NEVER
         return ready.records(rows)
@@ -111,23 +119,28 @@ class SqliteReadConnection:
         except (DBAPIError, sqlite3.Error) as error:
             if _was_interrupted(error):
                 raise DatabaseBusyError("a statement took too long") from error
-            raise _translated("", error) from error
+            raise self._failed("", error) from error
         finally:
             self._deadline = NEVER
+
+    def _failed(self, statement: str, error: DBAPIError | sqlite3.Error) -> Exception:
+        self.is_sound = False
+        if isinstance(error, sqlite3.Error):
+            error = DBAPIError(statement, None, error)
+        return translation(error) or error
 
 
 def _was_interrupted(error: DBAPIError | sqlite3.Error) -> bool:
     return str(error.orig if isinstance(error, DBAPIError) else error) == "interrupted"
 
 
-def _translated(statement: str, error: DBAPIError | sqlite3.Error) -> Exception:
-    if isinstance(error, sqlite3.Error):
-        error = DBAPIError(statement, None, error)
-    return translation(error) or error
-
-
 class SqliteReadPool:
-    """Read connections of one database (``engine``), opened as they are needed and kept."""
+    """Read connections of one database (``engine``), opened as they are needed and kept.
+
+    Beginning and ending a snapshot costs as much as a statement. Requests that are answered in one
+    turn of the event loop had all arrived before it began: the snapshot that the first of them
+    took and gave back is the next one's, until the turn ends or this process commits something.
+    """
 
     def __init__(
         self, engine: sa.Engine, *, size: int, wait: float, statement_timeout: float
@@ -137,10 +150,13 @@ class SqliteReadPool:
         self._statement_timeout = statement_timeout
         self._places = asyncio.Semaphore(size)
         self._free: list[SqliteReadConnection] = []
+        self._kept: SqliteReadConnection | None = None
+        self._epoch = 0
+        self._turn_is_watched = False
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[SqliteReadConnection]:
-        """A connection with a snapshot of its own.
+        """A connection with a snapshot that nobody else uses.
 
         Raises:
             DatabaseBusyError: none was free in time.
@@ -160,6 +176,9 @@ class SqliteReadPool:
 
     def take_now(self) -> SqliteReadConnection | None:
         """A connection with a snapshot, if one is free, to be given back; else None."""
+        if (kept := self._kept) is not None:
+            self._kept = None
+            return kept
         if self._places.locked():
             return None
         with suppress(StopIteration):
@@ -169,14 +188,34 @@ class SqliteReadPool:
     def _begun(self) -> SqliteReadConnection:
         try:
             connection = self._free.pop() if self._free else self._open()
-            connection.begin()
+            connection.begin(self._epoch)
         except BaseException:
             self._places.release()
             raise
+        if not self._turn_is_watched:
+            self._turn_is_watched = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
         return connection
 
     def give_back(self, connection: SqliteReadConnection) -> None:
-        """End a snapshot."""
+        """Give a snapshot up, or keep it for who asks in the same turn."""
+        if self._kept is None and connection.epoch == self._epoch and connection.is_sound:
+            self._kept = connection
+        else:
+            self._end(connection)
+
+    def renew(self) -> None:
+        """Something has been committed: who asks now gets a snapshot that has it."""
+        self._epoch += 1
+        if (kept := self._kept) is not None:
+            self._kept = None
+            self._end(kept)
+
+    def _end_turn(self) -> None:
+        self._turn_is_watched = False
+        self.renew()
+
+    def _end(self, connection: SqliteReadConnection) -> None:
         try:
             connection.end()
             self._free.append(connection)
@@ -190,6 +229,7 @@ class SqliteReadPool:
 
     def close(self) -> None:
         """Close all connections; none may be in use."""
+        self.renew()
         while self._free:
             self._free.pop().close()
         self.engine.dispose()

@@ -39,7 +39,14 @@ LOOP_ROWS = 256
 class SqliteWriter:
     """The way to write a SQLite database: a fair, bounded queue in front of one connection."""
 
-    def __init__(self, engine: sa.Engine, *, wait: float, flushes: bool) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        wait: float,
+        flushes: bool,
+        committed: Callable[[], None],
+    ) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
@@ -47,10 +54,12 @@ class SqliteWriter:
                 not copy the log.
             wait: longest wait for a turn, and for another process; seconds.
             flushes: whether a COMMIT waits for the disk.
+            committed: called after each COMMIT, before anybody is told of it.
         """
         self._engine = engine
         self._wait = wait
         self._flushes = flushes
+        self._tell_committed = committed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
         self._queue: deque[asyncio.Future[None]] = deque()
         self._is_taken = False
@@ -172,6 +181,7 @@ class SqliteWriter:
             raise
 
     def _committed(self, group: Group, failure: BaseException | None) -> None:
+        self._tell_committed()
         group.settle(failure)
         log = self._log
         assert log is not None  # noqa: S101  # opened with the connection that has committed
