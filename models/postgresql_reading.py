@@ -29,11 +29,14 @@ async def _fetch_rows(connection: AsyncConnection, text: str, values: tuple[Any,
     import asyncpg  # type: ignore[import-untyped]  # only there where PostgreSQL is used
 
     adapter: Any = (await connection.get_raw_connection()).dbapi_connection
-    if adapter._transaction is None:  # noqa: SLF001  # it begins at the first statement, as SQLAlchemy's own
-        await adapter._start_transaction()  # noqa: SLF001
+    adapters_own = connection.dialect.loaded_dbapi.Error
     try:
+        if adapter._transaction is None:  # noqa: SLF001  # it begins at the first statement, as SQLAlchemy's own
+            await adapter._start_transaction()  # noqa: SLF001
         return await adapter.driver_connection.fetch(text, *values)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, adapters_own) as error:
+        if adapter.driver_connection.is_closed():
+            await connection.invalidate(error)  # else the pool would go on with it
         raise DBAPIError(text, None, error) from error
 
 
