@@ -154,6 +154,7 @@ async def read_prepared_page(
     order: Sequence[str],
     page: PageArguments | Slice,
     count: Callable[[], Awaitable[tuple[int, bool]]],
+    is_sibling: bool = False,
 ) -> Page[M]:
     """A page of a prepared statement, whose last parameters are its LIMIT and its OFFSET.
 
@@ -166,6 +167,8 @@ async def read_prepared_page(
         order: names of the columns of its order.
         page: for which :func:`is_numbered` holds.
         count: how to count all rows.
+        is_sibling: whether it may be one page of several that are counted together: then it always
+            is, so that statements do not depend on what stands where.
 
     Raises:
         InvalidError: a page size out of bounds.
@@ -176,7 +179,7 @@ async def read_prepared_page(
         (size, _, _), offset = _window(ctx, page), 0
     nodes = await (await ctx.reader()).fetch(prepared, *values, size + 1, offset)
     more = len(nodes) > size
-    if not more and offset == 0:
+    if not more and offset == 0 and not is_sibling:
         count = partial(_known, len(nodes))
     return Page(nodes[:size], order, more, offset > 0, count=count)
 

@@ -152,6 +152,7 @@ async def runs_of_tasks(
             order=ORDER_NAMES,
             page=page,
             count=lambda: capped_count(ctx, sa.select(RUN.id).where(RUN.task_id == ids[0])),
+            is_sibling=True,
         )
         return [alone]
     statement = sa.select(*columns_to_read(Run, names))
