@@ -164,6 +164,7 @@ async def test_ninety_idle_subscribers_cost_the_database_no_more_than_three(
                 await subscribe(87)
                 many = await _transactions(server, 10)
         # A look at all watched logs is one transaction, and one more to see if the database is
-        # there; what the server does by itself goes on beside it.
-        assert 0.5 <= few - alone <= 3.5, (alone, few, many)
-        assert abs(many - few) <= 1.0, (alone, few, many)
+        # there; what the server does by itself goes on beside it, and is counted late: by one or
+        # two in a second. A look for each subscriber would be some ninety.
+        assert 1 <= few <= alone + 4, (alone, few, many)
+        assert abs(many - few) <= 3, (alone, few, many)
