@@ -134,9 +134,8 @@ class SqliteWriter:
         else:
             self._is_taken = False
             if group is not None and not self._commit_is_due:
-                # Whoever is about to ask for a turn in this round of the loop still comes along.
                 self._commit_is_due = True
-                asyncio.get_running_loop().call_soon(self._commit_if_free)
+                asyncio.get_running_loop().call_soon(self._commit_if_quiet, 0)
 
     def _next(self) -> asyncio.Future[None] | None:
         while self._queue:
@@ -145,9 +144,19 @@ class SqliteWriter:
                 return turn
         return None
 
-    def _commit_if_free(self) -> None:
-        self._commit_is_due = False
-        if not self._is_taken and self._group is not None:
+    def _commit_if_quiet(self, joined: int) -> None:
+        """Commit, unless this round of the loop still brought somebody: then so may the next.
+
+        What came in while others ran is read only then. Half of those who always write again as
+        soon as they are answered would else be too late for the commit of the other half, for ever.
+        """
+        group = self._group
+        if self._is_taken or group is None:
+            self._commit_is_due = False
+        elif len(group.members) > joined and not group.is_full:
+            asyncio.get_running_loop().call_soon(self._commit_if_quiet, len(group.members))
+        else:
+            self._commit_is_due = False
             self._is_taken = True
             self._start_commit()
 
