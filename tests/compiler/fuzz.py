@@ -207,7 +207,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     logging_off()
+    sys.unraisablehook = _tell_unraisable
     asyncio.run(_hours(arguments.hours, arguments.seed))
+
+
+def _tell_unraisable(report: Any) -> None:
+    """Report what is collected with an error, but for a coroutine that cannot even be warned of.
+
+    Where one is collected in a function without builtins (a named tuple's), Python fails to import
+    the warning that :func:`logging_off` ignores.
+    """
+    if not (asyncio.iscoroutine(report.object) and isinstance(report.exc_value, KeyError)):
+        sys.__unraisablehook__(report)
 
 
 def logging_off() -> None:
