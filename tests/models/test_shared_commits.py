@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,29 @@ async def test_writers_at_the_same_time_share_commits(database: Database) -> Non
         numbers = await asyncio.gather(*(_append(database) for _ in range(200)))
     assert sorted(numbers) == list(range(1, 201)) == await _kept(database)
     assert len(commits) <= 20
+
+
+async def test_those_whose_request_is_read_a_round_later_come_along(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two halves of clients that write again as soon as they are answered become one."""
+    monkeypatch.setattr("models.shared_commit.GROUP_SECONDS", 60)  # however slow the machine is
+    await _open(database)
+
+    async def client(*, late: bool) -> None:
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        with ours, closing(writer):
+            if late:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                ours.send(b"x")
+                await reader.readexactly(1)
+                await _append(database)
+
+    with commits_of(database) as commits:
+        await asyncio.gather(*(client(late=number >= 4) for number in range(8)))
+    assert len(commits) <= 25, "eight writers of twenty each: twenty commits and a few"
 
 
 async def test_one_that_comes_alone_is_committed_alone(database: Database) -> None:
