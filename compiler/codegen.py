@@ -35,10 +35,6 @@ class RootField:
     call: Callable[[Run, Any, None], Any]
     land: Landing
 
-    def complete(self, run: Run, answer: dict[str, Any], value: Any) -> None:
-        """Put the completed value into the answer of the root."""
-        self.land(run, [answer], [None], [value])
-
 
 @dataclass(frozen=True, slots=True)
 class Code:

@@ -78,7 +78,7 @@ class CompiledSelection:
         assert isinstance(root, RootField)  # noqa: S101  # `plan_selection` has looked
         try:
             data: dict[str, Any] = {}
-            root.complete(run, data, event)
+            root.land(run, [data], [None], [event])
             if run.begun or run.late:
                 await drive(run)
         except executor.options.pass_through:

@@ -5,7 +5,6 @@ and with the right path; an error of a resolver is located and propagated by gra
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from graphql import DocumentNode, GraphQLError
@@ -14,7 +13,7 @@ from graphql.pyutils import Path
 from strawberry import Schema
 from strawberry.execution import optimized_is_awaitable
 
-from compiler.codegen import Code, RootField
+from compiler.codegen import Code
 from compiler.info import Run
 from compiler.outcome import Outcome
 from compiler.plan import Plan, PlanField
@@ -27,22 +26,18 @@ COMPLETED_BY_REFERENCE = "completed by graphql-core"
 class _Reference:
     """graphql-core's executor for the same request, made when it is needed first."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        document: DocumentNode,
-        run: Run,
-        given: Mapping[str, Any],
-        operation_name: str | None,
-    ) -> None:
-        self._make = partial(reference_executor, schema, document, run, given, operation_name)
+    __slots__ = ("_made", "_request")
+
+    def __init__(self, *request: Any) -> None:
+        """Take the arguments of `reference_executor`."""
+        self._request = request
         self._made: Executor[Any] | None = None
 
     @property
     def executor(self) -> Executor[Any]:
         """The executor."""
         if self._made is None:
-            self._made = self._make()
+            self._made = reference_executor(*self._request)
         return self._made
 
     @property
@@ -117,27 +112,18 @@ async def run_mutation(
                 reference.handle(error, root.field)
                 data[root.field.key] = None
                 continue
-            answer = await _complete(root, value, run)
-            if answer is None:
-                detail = COMPLETED_BY_REFERENCE
-                answer = {root.field.key: await reference.complete(root.field, value)}
-            data.update(answer)
+            if not hasattr(value, "__next__"):  # that could not be read a second time
+                try:
+                    root.land(run, [data], [None], [value])
+                    if run.begun or run.late:
+                        await drive(run)
+                except Exception:  # noqa: BLE001  # graphql-core meets it again, and reports it
+                    dispose(run)
+                else:
+                    continue
+            detail = COMPLETED_BY_REFERENCE
+            data[root.field.key] = await reference.complete(root.field, value)
     except GraphQLError as error:
         reference.executor.collected_errors.add(error, None)
         return Outcome(data=None, errors=reference.errors, detail=detail)
     return Outcome(data=data, errors=reference.errors, detail=detail)
-
-
-async def _complete(root: RootField, value: Any, run: Run) -> dict[str, Any] | None:
-    """The completed value by its key; None where graphql-core has to complete it."""
-    if hasattr(value, "__next__"):
-        return None  # it could not be read a second time
-    answer: dict[str, Any] = {}
-    try:
-        root.complete(run, answer, value)
-        if run.begun or run.late:
-            await drive(run)
-    except Exception:  # noqa: BLE001  # graphql-core meets it again, and reports it
-        dispose(run)
-        return None
-    return answer

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlmodel import SQLModel
@@ -223,6 +224,16 @@ class Context:
         self._reader_stack = stack
         return reader
 
+    @property
+    def has_read(self) -> bool:
+        """Whether there is anything to release."""
+        return bool(
+            self._reader is not None
+            or self._reader_stack is not None
+            or self.loaders
+            or self.live_workspaces
+        )
+
     async def release(self) -> None:
         """Give the snapshot back; the next read takes a fresh one.
 
@@ -315,37 +326,32 @@ class Context:
         """
         for _ in range(CONFLICTS_MAX):
             try:
-                return await self._transact_once(work, stamp=stamp)
+                async with self.services.database.write() as transaction:
+                    self._transaction, self._events, self._after_commit = transaction, [], []
+                    self._task_totals = self._run_totals = None
+                    result = await work()
+                    if self._task_totals is not None:
+                        await self._task_totals.write(transaction)
+                    if self._run_totals is not None:
+                        await self._run_totals.write(transaction)
+                    heads = await append_events(
+                        transaction, self._events, principal=self.principal, at=self.now
+                    )
+                    if stamp and self.idempotency is not None:
+                        await self.idempotency.stamp(transaction, result, heads)
+                    transaction.after_commit.append(partial(self._committed, heads))
+                    return result
             except ConflictingWritersError:
                 continue
+            except DatabaseBusyError as error:
+                raise UnavailableError(f"{error}; nothing was changed") from error
+            except StorageFullError as error:
+                raise UnavailableError(str(error), retry_after=30) from error
+            finally:
+                self._transaction = None
+                if self.has_read:
+                    await self.release()
         raise UnavailableError("the database is busy; nothing was changed")
-
-    async def _transact_once(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
-        try:
-            async with self.services.database.write() as transaction:
-                self._transaction, self._events, self._after_commit = transaction, [], []
-                self._task_totals = self._run_totals = None
-                result = await work()
-                if self._task_totals is not None:
-                    await self._task_totals.write(transaction)
-                if self._run_totals is not None:
-                    await self._run_totals.write(transaction)
-                heads = await append_events(
-                    transaction, self._events, principal=self.principal, at=self.now
-                )
-                if stamp and self.idempotency is not None:
-                    await self.idempotency.stamp(transaction, result, heads)
-                transaction.after_commit.append(lambda: self._committed(heads))
-                return result
-        except ConflictingWritersError:
-            raise
-        except DatabaseBusyError as error:
-            raise UnavailableError(f"{error}; nothing was changed") from error
-        except StorageFullError as error:
-            raise UnavailableError(str(error), retry_after=30) from error
-        finally:
-            self._transaction = None
-            await self.release()
 
     def _committed(self, heads: dict[str, Position]) -> None:
         self.positions.update(heads)

@@ -1,7 +1,7 @@
 """The decorators that make a function an operation."""
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 from resolvers.context import Context
@@ -30,9 +30,9 @@ def step(function: F) -> F:
 
 def _transactional(function: F, *, stamp: bool) -> F:
     @wraps(function)
-    async def run(ctx: Context, **arguments: Any) -> Any:
+    def run(ctx: Context, **arguments: Any) -> Awaitable[Any]:
         if ctx.in_transaction:
-            return await function(ctx, **arguments)
-        return await ctx.transact(lambda: function(ctx, **arguments), stamp=stamp)
+            return function(ctx, **arguments)
+        return ctx.transact(partial(function, ctx, **arguments), stamp=stamp)
 
     return cast("F", run)

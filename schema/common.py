@@ -133,7 +133,7 @@ async def or_none(found: Awaitable[R]) -> R | None:
         return None
 
 
-async def mutate(info: Info, run: Callable[[GraphQLContext], Awaitable[R]]) -> R:
+def mutate(info: Info, run: Callable[[GraphQLContext], Awaitable[R]]) -> Awaitable[R]:
     """Run a root mutation's operation once, however often its request is sent.
 
     With an idempotency key, a step that an earlier request stamped is not run again: its entity is
@@ -144,9 +144,11 @@ async def mutate(info: Info, run: Callable[[GraphQLContext], Awaitable[R]]) -> R
         run: the operation.
     """
     ctx = info.context
+    return _mutate_once(ctx, run) if ctx.is_idempotent else run(ctx)
+
+
+async def _mutate_once(ctx: GraphQLContext, run: Callable[[GraphQLContext], Awaitable[R]]) -> R:
     request = await ctx.claim_idempotency()
-    if request is None:
-        return await run(ctx)
     stamp = request.stamped()
     try:
         if stamp is not None:

@@ -47,14 +47,23 @@ class GraphQLContext(Context):
             return self.principal
         return await self._reauthenticate()
 
-    async def claim_idempotency(self) -> IdempotentRequest | None:
-        """The claim on the request's idempotency key, made before its first mutation.
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether the request is to have its effect once, however often it is sent."""
+        return self.idempotency is not None or (
+            self.idempotency_key is not None and self.request_hash is not None
+        )
+
+    async def claim_idempotency(self) -> IdempotentRequest:
+        """The claim on an idempotent request's key, made before its first mutation.
 
         Raises:
             ConflictError, InvalidError: see ``resolvers.idempotency.claim_request``.
         """
-        key, digest = self.idempotency_key, self.request_hash
-        if self.idempotency is None and key is not None and digest is not None:
+        if self.idempotency is None:
+            key, digest = self.idempotency_key, self.request_hash
+            assert key is not None  # noqa: S101  # see is_idempotent
+            assert digest is not None  # noqa: S101  # see is_idempotent
             self.idempotency = await claim_request(
                 self, key=key, request_hash=digest, steps_expected=self.mutations_expected
             )
@@ -62,7 +71,8 @@ class GraphQLContext(Context):
 
     async def close(self) -> None:
         """The end of the operation: the snapshot goes back, the idempotency key is settled."""
-        await self.release()
+        if self.has_read:
+            await self.release()
         request, self.idempotency = self.idempotency, None
         if request is not None and not request.is_settled:
             await settle_request(self, request=request)
