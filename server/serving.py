@@ -139,6 +139,7 @@ def _uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.shutdown_grace) or None,
         lifespan="on",
+        reset_contextvars=True,  # a request begins in a context of its own
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from resolvers.context import Context
 from server.plain import PlainGraphQL
 from server.plain_http import PlainHttpProtocol
 from tests.support.wire import (
@@ -17,7 +16,9 @@ from tests.support.wire import (
     ID,
     NAMES,
     Connection,
+    Gate,
     a_board,
+    before_reading_or_writing,
     is_all_given_back,
     lines_of_requests,
     masked,
@@ -70,7 +71,7 @@ async def test_a_head_that_comes_again_is_not_parsed_again(
 
         monkeypatch.setattr(PlainHttpProtocol, "on_message_begin", watched)
         connection = Connection(server)
-        bodies = [query(NAMES, first=number) for number in range(1, 5)]
+        bodies = [query(NAMES, first=number) for number in (1, 2, 9, 30)]
         answers = [await connection.ask(message(server.token, body)) for body in bodies]
         assert parsed == 1
         assert took[-4:] == ["N"] * 4
@@ -203,79 +204,6 @@ async def test_garbage_behind_a_request_ends_the_connection(
         assert connection.wire.is_closed
 
 
-def _before_reading_or_writing(patch: pytest.MonkeyPatch, first: Any) -> None:
-    """Call an asynchronous function whenever a request begins to read or to write."""
-    reader, transact = Context.reader, Context._transact_once
-
-    async def reads(ctx: Context) -> Any:
-        await first()
-        return await reader(ctx)
-
-    async def writes(ctx: Context, *arguments: Any, **more: Any) -> Any:
-        await first()
-        return await transact(ctx, *arguments, **more)
-
-    patch.setattr(Context, "reader", reads)
-    patch.setattr(Context, "_transact_once", writes)
-
-
-class Gate:
-    """Holds everybody who begins to read or to write while it is closed."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.opened = asyncio.Event()
-        self.reached = asyncio.Event()
-        _before_reading_or_writing(patch, self._pass)
-
-    async def _pass(self) -> None:
-        self.reached.set()
-        await self.opened.wait()
-
-
-@pytest.mark.parametrize("what", ["a query", "a mutation"])
-async def test_a_request_under_way_is_finished_when_the_server_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: list[str], what: str
-) -> None:
-    async with a_board(tmp_path) as (server, create):
-        text = query(NAMES, first=1) if what == "a query" else query(create, title="Last")
-        idle, busy = Connection(server), Connection(server)
-        await idle.ask(message(server.token, text))
-        gate = Gate(monkeypatch)
-        busy.protocol.data_received(message(server.token, text))
-        await gate.reached.wait()
-        for connection in (idle, busy):
-            connection.protocol.shutdown()
-        assert idle.wire.is_closed
-        assert not busy.wire.is_closed
-        assert busy.state.tasks
-        gate.opened.set()
-        await busy.settle()
-        assert busy.wire.written.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"\r\nconnection: close\r\n" in busy.wire.written
-        assert busy.wire.is_closed
-        assert is_all_given_back(server)
-
-
-async def test_a_mutation_is_whole_though_its_client_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: list[str]
-) -> None:
-    async with a_board(tmp_path) as (server, create):
-        with monkeypatch.context() as patch, lines_of_requests() as lines:
-            gate = Gate(patch)
-            connection = Connection(server)
-            connection.protocol.data_received(message(server.token, query(create, title="Gone")))
-            await gate.reached.wait()
-            connection.lose()
-            gate.opened.set()
-            await connection.settle()
-        assert connection.wire.written == b""
-        assert [line["operation"] for line in lines] == ["C"]
-        assert is_all_given_back(server)
-        rows = await server.rows_about(["Gone"])
-        assert len(rows["task"]) == 1
-        assert len(rows["event"]) == 1
-
-
 async def test_a_query_that_has_to_wait_goes_on_in_a_task_and_begins_there_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: list[str]
 ) -> None:
@@ -323,7 +251,7 @@ async def test_who_needs_a_task_gets_one(
             async with asyncio.timeout(10):
                 await at_once()
 
-        _before_reading_or_writing(monkeypatch, in_time)
+        before_reading_or_writing(monkeypatch, in_time)
         took.clear()
         connection = Connection(server)
         asyncio.get_running_loop().call_soon(connection.protocol.data_received, one)
@@ -347,7 +275,7 @@ async def test_an_unexpected_error_is_masked_and_reported_once(
                 raise error
 
             with monkeypatch.context() as patch:
-                _before_reading_or_writing(patch, fail)
+                before_reading_or_writing(patch, fail)
                 answer = await connection.ask(message(server.token, text, x_request_id=ID))
             assert b"secret" not in answer
             assert b'"code":"INTERNAL"' in answer

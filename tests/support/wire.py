@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import uvicorn
 
+from resolvers.context import Context
 from server.plain import PlainGraphQL
 from server.serving import _uvicorn_config
 from tests.support.inside import Inside, open_inside
@@ -156,3 +158,32 @@ def lines_of_requests() -> Iterator[list[dict[str, Any]]]:
 def is_all_given_back(server: Inside) -> bool:
     plain: PlainGraphQL = server.app.state.plain
     return plain.limiter.running == 0
+
+
+def before_reading_or_writing(patch: pytest.MonkeyPatch, first: Any) -> None:
+    """Call an asynchronous function whenever a request begins to read or to write."""
+    reader, transact = Context.reader, Context._transact_once
+
+    async def reads(ctx: Context) -> Any:
+        await first()
+        return await reader(ctx)
+
+    async def writes(ctx: Context, *arguments: Any, **more: Any) -> Any:
+        await first()
+        return await transact(ctx, *arguments, **more)
+
+    patch.setattr(Context, "reader", reads)
+    patch.setattr(Context, "_transact_once", writes)
+
+
+class Gate:
+    """Holds everybody who begins to read or to write while it is closed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.opened = asyncio.Event()
+        self.reached = asyncio.Event()
+        before_reading_or_writing(patch, self._pass)
+
+    async def _pass(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
