@@ -162,7 +162,7 @@ def is_all_given_back(server: Inside) -> bool:
 
 def before_reading_or_writing(patch: pytest.MonkeyPatch, first: Any) -> None:
     """Call an asynchronous function whenever a request begins to read or to write."""
-    reader, transact = Context.reader, Context._transact_once
+    reader, transact = Context.reader, Context.transact
 
     async def reads(ctx: Context) -> Any:
         await first()
@@ -173,7 +173,7 @@ def before_reading_or_writing(patch: pytest.MonkeyPatch, first: Any) -> None:
         return await transact(ctx, *arguments, **more)
 
     patch.setattr(Context, "reader", reads)
-    patch.setattr(Context, "_transact_once", writes)
+    patch.setattr(Context, "transact", writes)
 
 
 class Gate:
