@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
-from graphql import GraphQLNonNull, is_leaf_type
+from graphql import GraphQLNonNull, Undefined, is_leaf_type
 from strawberry import Schema
 
+from compiler.arguments import MISSING_REQUIRED, Arguments
 from compiler.codegen_values import Function, ValueWriter, deeper, has_places
 from compiler.fields import FieldClass
 from compiler.info import RawInfo, Run
@@ -76,8 +77,8 @@ class _Writer(ValueWriter):
     def __init__(self, schema: Schema, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
-        self.names.update(RAW=RawInfo, INFO=schema.config.info_class, Bail=Bail)
-        self._arguments: list[str] = []
+        self.names.update(RAW=RawInfo, INFO=schema.config.info_class, Bail=Bail, U=Undefined)
+        self._arguments: dict[str, list[str]] = {}
         self._defined: set[int] = set()
         self._async: list[tuple[Level, PlanField]] = []
 
@@ -93,8 +94,9 @@ class _Writer(ValueWriter):
             inside = Function()
             lines = inside.around(self.object_lines(root, "o", inside))
             self.define("root(R, o)", [f"p{root.number} = None", *lines, f"return d{root.number}"])
-        values = "".join(f"{value}, " for value in self._arguments)
-        self.define("bind(R)", [f"R.arguments = ({values})"])
+        values = "".join(f"a{number}, " for number in range(len(self._arguments)))
+        lines = [line for bound in self._arguments.values() for line in bound]
+        self.define("bind(R)", ["V = R.variables", *lines, f"R.arguments = ({values})"])
         return self._execute()
 
     def late(self, part: PlanField) -> Landing:
@@ -217,14 +219,33 @@ class _Writer(ValueWriter):
         if part.arguments.is_constant:
             return [f"**{self.constant(part.arguments.keywords(part.arguments.values({})))}"]
         compiled = self.constant(part.arguments)
-        value = f"{compiled}.values(R.variables)"
+        number = len(self._arguments)
         shared = part.arguments.is_shared
-        if shared:
-            value = f"{compiled}.keywords({value})"
-        if value not in self._arguments:
-            self._arguments.append(value)
-        found = f"R.arguments[{self._arguments.index(value)}]"
+        if compiled in self._arguments:
+            number = list(self._arguments).index(compiled)
+        elif shared:
+            self._arguments[compiled] = self._bound(part.arguments, f"a{number}")
+        else:
+            self._arguments[compiled] = [f"a{number} = {compiled}.values(V)"]
+        found = f"R.arguments[{number}]"
         return [f"**{found}" if shared else f"**{compiled}.keywords({found})"]
+
+    def _bound(self, arguments: Arguments, a: str) -> list[str]:
+        """Statements that put `keywords(values(V))` of arguments without converters into `a`."""
+        names = {name: python_name for name, python_name, _ in arguments.converters}
+        lines = [f"{a} = {{}}"]
+        for source in arguments.sources:
+            put = f"{a}[{names[source.name]!r}]" if source.name in names else "v"
+            variable = repr(source.variable)
+            if source.default is MISSING_REQUIRED:
+                lines.append(f"{put} = v = V.get({variable})")
+                lines.append(f"if v is None: raise Bail({source.name + ' is required'!r})")
+            elif source.variable is not None and source.default is Undefined:
+                lines.append(f"if {variable} in V: {put} = V[{variable}]")
+            else:
+                lines.append(f"v = {self.constant(source)}.value(V)")
+                lines.append(f"if v is not U: {put} = v")
+        return lines
 
     # Fields that may have to be awaited
 

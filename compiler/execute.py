@@ -207,14 +207,26 @@ class CompiledExecutor:
                 self.schema, compiled.plan, compiled.code, run, document, given, operation_name
             )
             self._note(compiled, good=outcome.detail == "")
-        else:
-            outcome = await self._query(compiled, run)
-            if self._shadow is not None and outcome.is_answer:
-                data = outcome.data
-                await self._shadow.compare(self.schema, document, run, given, operation_name, data)
-        if outcome.is_answer:
-            self._count("answered")
-        return outcome
+            if outcome.is_answer:
+                self._count("answered")
+            return outcome
+        root = compiled.code.root
+        assert root is not None  # noqa: S101  # queries are compiled with one
+        try:
+            data = root(run, root_value)
+            if run.begun or run.late:
+                await drive(run)
+        except self.options.pass_through:
+            raise
+        except Exception as error:  # noqa: BLE001  # the reference executor meets it again, and reports it
+            dispose(run)
+            self._note(compiled, good=False)
+            return self._fall_back(Reason.BAILED, f"{type(error).__name__}: {error}")
+        compiled.standing.succeed()
+        if self._shadow is not None:
+            await self._shadow.compare(self.schema, document, run, given, operation_name, data)
+        self._count("answered")
+        return Outcome(data)
 
     def prepare(
         self,
@@ -318,22 +330,6 @@ class CompiledExecutor:
         except Exception as error:  # noqa: BLE001  # whatever stands against it, it stays with graphql-core
             return _Refusal(str(error) or type(error).__name__)
         return Compiled(plan, code, known.coerce, self.options.bails_before_rest)
-
-    async def _query(self, compiled: Compiled, run: Run) -> Outcome:
-        root = compiled.code.root
-        assert root is not None  # noqa: S101  # queries are compiled with one
-        try:
-            data = root(run, run.root_value)
-            if run.begun or run.late:
-                await drive(run)
-        except self.options.pass_through:
-            raise
-        except Exception as error:  # noqa: BLE001  # the reference executor meets it again, and reports it
-            dispose(run)
-            self._note(compiled, good=False)
-            return self._fall_back(Reason.BAILED, f"{type(error).__name__}: {error}")
-        self._note(compiled, good=True)
-        return Outcome(data=data)
 
     def _note(self, compiled: Compiled, *, good: bool) -> None:
         if good:

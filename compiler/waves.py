@@ -41,6 +41,16 @@ class AwaitedField:
     land: Landing
     is_batch: bool = False
 
+    def complete(self, run: Run, answers: list[Any], places: list[Any], values: list[Any]) -> None:
+        """Complete what came of the field's calls, or of the one that is for all parents.
+
+        Raises:
+            Bail: a batch resolver has not answered for each parent.
+        """
+        if len(values) != len(answers):
+            raise Bail(f"{len(values)} results for {len(answers)} parents")
+        self.land(run, answers, places, values)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class AsyncField(AwaitedField):
@@ -71,15 +81,17 @@ async def drive(run: Run) -> None:
     try:
         while run.begun or run.late:
             begun = run.begun
-            if len(begun) == 1 and len(begun[0][0].fields) == 1 and not run.late:
+            if len(begun) == 1 and not run.late:
                 level, answers, parents, places = begun[0]
                 field = level.fields[0]
-                if field.is_batch or len(parents) == 1:
+                if len(level.fields) == 1 and (field.is_batch or len(parents) == 1):
                     # The only work there is: awaited in this very task.
                     run.begun = []
-                    parent = parents if field.is_batch else parents[0]
-                    value = await field.call(run, parent, places[0])
-                    _land(run, field, answers, places, [value])
+                    if field.is_batch:
+                        values = await field.call(run, parents, places[0])
+                    else:
+                        values = [await field.call(run, parents[0], places[0])]
+                    field.complete(run, answers, places, values)
                     continue
             flights = _Flights(run)
             flights.launch(_call(run))
@@ -91,7 +103,8 @@ async def drive(run: Run) -> None:
             flights.is_over = True
             if flights.tasks:
                 await flights.stop()
-        dispose(run)
+        if run.begun or run.late:
+            dispose(run)
 
 
 def dispose(run: Run) -> None:
@@ -120,7 +133,9 @@ class _Flight:
 
     def land(self, run: Run) -> None:
         """All calls have ended: complete their values."""
-        _land(run, self.field, self.answers, self.places, self.values)
+        field = self.field
+        values = self.values[0] if field.is_batch else self.values
+        field.complete(run, self.answers, self.places, values)
 
 
 class _Flights:
@@ -275,20 +290,6 @@ class _Flights:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _land(
-    run: Run, field: AwaitedField, answers: list[Any], places: list[Any], ended: list[Any]
-) -> None:
-    """Complete what came of a field's calls; of a batch, of the one call for all.
-
-    Raises:
-        Bail: a batch resolver has not answered for each parent.
-    """
-    values = ended[0] if field.is_batch else ended
-    if len(values) != len(answers):
-        raise Bail(f"{len(values)} results for {len(answers)} parents")
-    field.land(run, answers, places, values)
 
 
 def _call(run: Run) -> list[_Flight]:
