@@ -5,6 +5,7 @@ from compiler.execute import CompiledExecutor, Fallback, Options
 from compiler.fields import BATCH, CARRIED, CARRIES
 from compiler.front import CompiledSchema, execute_function
 from compiler.guard import Guard, SimpleGuard
+from compiler.info import constant_of
 from compiler.outcome import Outcome, Reason
 from compiler.selection import Carried, Selection, carried_of, selection_of
 from compiler.shadow import Shadow
@@ -29,6 +30,7 @@ __all__ = [
     "by_class",
     "carried_of",
     "compile_selection",
+    "constant_of",
     "execute_function",
     "selection_of",
 ]

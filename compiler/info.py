@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphql import (
     FieldNode,
@@ -49,6 +49,7 @@ class FieldFacts:
 
     __slots__ = (
         "carried",
+        "constants",
         "field_name",
         "field_nodes",
         "parent_type",
@@ -74,6 +75,8 @@ class FieldFacts:
         self.step = (response_key, parent_type.name)
         self.selection = selection
         self.carried = carried
+        self.constants: dict[Any, Any] = {}
+        """See `constant_of`."""
 
 
 class Run:
@@ -136,6 +139,31 @@ class Run:
             future = asyncio.gather(*awaitables, return_exceptions=True)
             self.background.add(future)
             future.add_done_callback(self.background.discard)
+
+
+T = TypeVar("T")
+
+
+def constant_of(info: Any, make: Callable[[Any], T]) -> T:
+    """What `make(info)` returns, made once for a field of a plan.
+
+    `make` is a function of a module, and depends on nothing but the field's type, its selection
+    and what it carries. Where a document runs on graphql-core it is called each time.
+
+    Args:
+        info: `strawberry.Info`, or graphql-core's own.
+        make: gets the info.
+    """
+    raw = getattr(info, "_raw_info", info)
+    if type(raw) is not RawInfo:
+        return make(info)
+    constants = raw._facts.constants  # noqa: SLF001  # of the same module
+    found: T
+    try:
+        found = constants[make]
+    except KeyError:
+        found = constants[make] = make(info)
+    return found
 
 
 def _gather(values: Sequence[Awaitable[Any]]) -> Awaitable[list[Any]]:

@@ -33,7 +33,7 @@ from resolvers.paging import (
     read_prepared_page,
 )
 from resolvers.siblings import Parents, in_workspaces, read_pages
-from resolvers.task_access import get_task
+from resolvers.task_access import get_task, reading_of_task
 from resolvers.task_queries import visible_workspaces
 from resolvers.workspaces import require_workspace
 
@@ -41,6 +41,7 @@ RUN = table_of(Run).c
 TASK = table_of(Task).c
 ORDER = (Order(RUN.created_at, True), Order(RUN.id, True))
 ORDER_NAMES = names_of(ORDER)
+_ANY_TASK = reading_of_task(("id",))
 
 
 async def list_runs(
@@ -63,7 +64,7 @@ async def list_runs(
     names = with_columns(Run, columns, *ORDER_NAMES)
     parent: tuple[str, str] | None = None
     if task_id is not None:
-        await get_task(ctx, task_id=task_id, columns=("id",))
+        await get_task(ctx, task_id=task_id, read=_ANY_TASK)
         parent = "task_id", task_id
     elif workspace_id is not None:
         await require_workspace(ctx, workspace_id=workspace_id)
@@ -132,29 +133,44 @@ async def runs_of_workspaces(
     return await in_workspaces(ctx, workspace_ids, lambda key: key, read)
 
 
+def own_runs(columns: Columns, *, with_cursors: bool = True) -> Prepared[Run]:
+    """What reads some columns of the runs of a task; without cursors, nothing for those."""
+    return runs_of_one(with_columns(Run, columns, *ORDER_NAMES) if with_cursors else columns)
+
+
 async def runs_of_tasks(
-    ctx: Context, tasks: Sequence[Task], *, page: PageArguments, columns: Columns = None
+    ctx: Context, tasks: Sequence[Task], *, page: PageArguments, read: Prepared[Run]
 ) -> list[Page[Run]]:
     """The same page of the runs, newest first, of each of some tasks that were read as visible.
+
+    Args:
+        ctx: who asks, and what is read from.
+        tasks: whose runs.
+        page: which page.
+        read: what is read of a run (:func:`own_runs`).
 
     Raises:
         InvalidError: page arguments that cannot be accepted.
     """
-    for workspace_id in {task.workspace_id for task in tasks}:
-        ctx.require(Permission.READ, workspace_id, kind="Task")
-    names = with_columns(Run, columns, "created_at", "id")
-    ids = [task.id for task in tasks]
-    if len(ids) == 1 and is_numbered(page):
+    allowed = None
+    for task in tasks:
+        if task.workspace_id != allowed:
+            allowed = task.workspace_id
+            ctx.require(Permission.READ, allowed, kind="Task")
+    if len(tasks) == 1 and is_numbered(page):
+        task_id = tasks[0].id
         alone = await read_prepared_page(
             ctx,
-            runs_of_one(names),
-            ids[0],
+            read,
+            task_id,
             order=ORDER_NAMES,
             page=page,
-            count=lambda: capped_count(ctx, sa.select(RUN.id).where(RUN.task_id == ids[0])),
+            count=lambda: capped_count(ctx, sa.select(RUN.id).where(RUN.task_id == task_id)),
             is_sibling=True,
         )
         return [alone]
+    ids = [task.id for task in tasks]
+    names = with_columns(Run, read.columns, *ORDER_NAMES)
     statement = sa.select(*columns_to_read(Run, names))
     parents = Parents(ids, lambda parent: RUN.task_id == parent)
     return await read_pages(ctx, Run, statement, parents, order=ORDER, page=page, columns=names)

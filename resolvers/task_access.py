@@ -29,8 +29,7 @@ async def get_task(
     *,
     task_id: str,
     permission: Permission = Permission.READ,
-    columns: Columns = None,
-    links: tuple[Link, ...] = (),
+    read: Prepared[Task] | None = None,
 ) -> Task:
     """A live task the principal may see; inside an operation its row is locked, and read whole.
 
@@ -38,8 +37,7 @@ async def get_task(
         ctx: who asks, and what is read from.
         task_id: which task.
         permission: what is about to be done with it.
-        columns: what is read of it, if it is only read.
-        links: what is read together with it, if it is only read.
+        read: what is read of it, if it is only read (:func:`reading_of_task`); by default all.
 
     Raises:
         NotFoundError: unknown, deleted, or of a workspace the principal cannot see.
@@ -50,7 +48,12 @@ async def get_task(
     if not check.is_id(task_id):
         raise NotFoundError("Task")
     if permission == Permission.READ and not ctx.in_transaction:
-        return await _read_task(ctx, task_id, with_columns(Task, columns, "workspace_id"), links)
+        reader = await ctx.reader()
+        tasks = await reader.fetch(read or WHOLE_TASK, task_id)
+        if not tasks:
+            raise NotFoundError("Task")
+        ctx.require(Permission.READ, tasks[0].workspace_id, kind="Task")
+        return tasks[0]
     row: Sequence[Any] | None
     if ctx.in_transaction:
         found = await ctx.transaction.run(LOCKED_TASK, {"task_id": task_id})
@@ -67,12 +70,9 @@ async def get_task(
     return task
 
 
-async def _read_task(ctx: Context, task_id: str, columns: Columns, links: tuple[Link, ...]) -> Task:
-    found = await (await ctx.reader()).fetch(_live_task(columns, links), task_id)
-    if not found:
-        raise NotFoundError("Task")
-    ctx.require(Permission.READ, found[0].workspace_id, kind="Task")
-    return found[0]
+def reading_of_task(columns: Columns, links: tuple[Link, ...] = ()) -> Prepared[Task]:
+    """What reads some columns of a live task, and records it leads to."""
+    return _live_task(with_columns(Task, columns, "workspace_id"), links)
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
@@ -89,6 +89,9 @@ def _live_task(columns: Columns, links: tuple[Link, ...]) -> Prepared[Task]:
         )
 
     return Prepared(Task, columns or column_names(Task), ["task_id"], build, links)
+
+
+WHOLE_TASK = reading_of_task(None)
 
 
 def _with_workspace_status() -> sa.Select[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from graphql import GraphQLOutputType, get_named_type
 from sqlmodel import SQLModel
 
-from compiler import BATCH, CARRIED, Carried, Selection, carried_of, selection_of
+from compiler import BATCH, CARRIED, Carried, Selection, carried_of, constant_of, selection_of
 from models.base import column_names
 from models.prepared import Link
 from resolvers.loading import Columns, find_by_ids, load_by_id, loader, with_columns
@@ -22,11 +22,14 @@ READS = "reads"
 """Metadata key of a field with a resolver: names of the columns it needs of its parent's record."""
 NODES = (("nodes",), ("edges", "node"))
 """Where the records of a connection are."""
+_CURSORS = ("start_cursor", "end_cursor")
 REMEMBERED = 2_048
 
 
 def columns_of(info: Info, model: type[SQLModel], *paths: tuple[str, ...]) -> Columns:
     """The columns of a model that a document needs below a field; None for all of them.
+
+    What the records themselves come with (:func:`links_of`) needs none.
 
     Args:
         info: of the field's resolver.
@@ -34,7 +37,8 @@ def columns_of(info: Info, model: type[SQLModel], *paths: tuple[str, ...]) -> Co
         paths: where below the field the records are; by default they are its own value.
     """
     raw: Any = info._raw_info  # noqa: SLF001  # the only way to the type
-    return _columns(raw.return_type, model, selection_of(raw), paths or ((),))
+    carried = () if paths else tuple(one.name for one in carried_of(raw))
+    return _columns(raw.return_type, model, selection_of(raw), paths or ((),), carried)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -43,6 +47,7 @@ def _columns(
     model: type[SQLModel],
     selection: Selection,
     paths: tuple[tuple[str, ...], ...],
+    carried: tuple[str, ...] = (),
 ) -> Columns:
     needed = {"id"}
     for path in paths:
@@ -54,7 +59,7 @@ def _columns(
             return None
         reads = _reads(definition.origin, model)
         for name in selection.below(*path):
-            columns = reads[name]
+            columns = () if name in carried else reads[name]
             if columns is None:
                 return None
             needed.update(columns)
@@ -72,6 +77,13 @@ def _reads(type_: Any, model: type[SQLModel]) -> dict[str, Iterable[str] | None]
     return reads
 
 
+def shows_cursors(info: Info) -> bool:
+    """Whether a document asks for cursors of a connection."""
+    selection = selection_of(info)
+    of_page = selection.below("page_info").names
+    return "cursor" in selection.below("edges") or not of_page.isdisjoint(_CURSORS)
+
+
 def reads(*columns: str, **metadata: Any) -> dict[str, Any]:
     """Metadata of a field whose resolver needs no more than some columns of its parent."""
     return {READS: columns, **metadata}
@@ -87,9 +99,12 @@ def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
         attribute: of the parent: the id, or None.
     """
 
+    def columns(info: Info) -> Columns:
+        return columns_of(info, model)
+
     async def batch(parents: list[Any], info: Info) -> list[Any]:
         ids = [getattr(parent, attribute) for parent in parents]
-        return await find_by_ids(info.context, model, ids, columns_of(info, model))
+        return await find_by_ids(info.context, model, ids, constant_of(info, columns))
 
     return {READS: (attribute,), BATCH: batch, CARRIED: (model, attribute)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry.scalars import JSON
 
-from compiler import BATCH
+from compiler import BATCH, constant_of
 from models import Agent as AgentRow
 from models import Event as EventRow
 from models import Run as RunRow
@@ -27,10 +27,11 @@ from models.enums import (
     TaskType,
     priority_of,
 )
+from models.prepared import Prepared
 from resolvers import loading
 from resolvers.event_queries import events_of_tasks
 from resolvers.paging import PageArguments
-from resolvers.run_lists import runs_of_tasks
+from resolvers.run_lists import own_runs, runs_of_tasks
 from resolvers.task_access import NewDependency
 from resolvers.task_filters import TaskFilter as TaskConditions
 from resolvers.usage import usage_of
@@ -46,7 +47,16 @@ from schema.common import (
 )
 from schema.context import Info
 from schema.node import Node
-from schema.reading import NODES, columns_of, follow, level, link, one_of, reads
+from schema.reading import (
+    NODES,
+    columns_of,
+    follow,
+    level,
+    link,
+    one_of,
+    reads,
+    shows_cursors,
+)
 from schema.user import User
 
 if TYPE_CHECKING:
@@ -92,9 +102,13 @@ async def _latest_runs(tasks: list[Any], info: Info) -> list[Any]:
     return list(await loading.newest_run_of_each(info.context, ids, columns))
 
 
+def _own_runs(info: Info) -> Prepared[RunRow]:
+    return own_runs(columns_of(info, RunRow, *NODES), with_cursors=shows_cursors(info))
+
+
 async def _runs(tasks: list[Any], info: Info, **page: Any) -> list[Any]:
-    columns = columns_of(info, RunRow, *NODES)
-    found = await runs_of_tasks(info.context, tasks, page=PageArguments(**page), columns=columns)
+    read = constant_of(info, _own_runs)
+    found = await runs_of_tasks(info.context, tasks, page=PageArguments(**page), read=read)
     return connections(found)
 
 

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import strawberry
 
-from compiler import CARRIES
+from compiler import CARRIES, constant_of
 from models import Run as RunRow
 from models import Task as TaskRow
 from models.enums import Executor, QueueClass, RunStatus
+from models.prepared import Prepared
 from resolvers import (
     pull_requests,
     run_inputs,
@@ -22,6 +23,7 @@ from resolvers import (
     worktrees,
 )
 from resolvers.dependencies import set_dependencies
+from resolvers.errors import NotFoundError
 from resolvers.task_queries import TaskOrder
 from schema.common import (
     INPUT,
@@ -95,6 +97,10 @@ def _task_values(input: TaskFieldsInput, *, leave_out: frozenset[str]) -> dict[s
     return values
 
 
+def _reading(info: Info) -> Prepared[TaskRow]:
+    return task_access.reading_of_task(columns_of(info, TaskRow), links_of(info))
+
+
 @strawberry.type
 class TaskQuery:
     """Root fields about tasks and runs."""
@@ -104,10 +110,12 @@ class TaskQuery:
         metadata={CARRIES: True},
     )
     async def task(self, info: Info, id: TaskId) -> Task | None:
-        columns, links = columns_of(info, TaskRow), links_of(info)
-        found: Any = await or_none(
-            task_access.get_task(info.context, task_id=id, columns=columns, links=links)
-        )
+        read = constant_of(info, _reading)
+        found: Any
+        try:
+            found = await task_access.get_task(info.context, task_id=id, read=read)
+        except NotFoundError:
+            found = None
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)

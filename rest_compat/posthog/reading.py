@@ -12,7 +12,7 @@ from resolvers.errors import ForbiddenError, NotFoundError
 from resolvers.loading import find_by_ids, newest_run_of_each
 from resolvers.paging import PageArguments, Slice
 from resolvers.run_queries import get_run
-from resolvers.task_access import get_task
+from resolvers.task_access import get_task, reading_of_task
 from resolvers.validation import is_id
 from resolvers.viewing import knows_details_of
 from resolvers.workspace_queries import (
@@ -39,6 +39,7 @@ PAGE_MAX = 100
 OFFSET_MAX = 2**31 - 1
 CURRENT = "@current"
 NUMBER_DIGITS = 10
+_TASK = reading_of_task(TASK_COLUMNS)
 
 
 async def get_project(call: Call, project_id: str) -> Workspace:
@@ -147,7 +148,7 @@ async def shown_tasks(
 
 async def shown_task(call: Call, project: Workspace, task_id: str) -> dict[str, Any]:
     """One task, read afresh."""
-    task = await get_task(call.ctx, task_id=task_id, columns=TASK_COLUMNS)
+    task = await get_task(call.ctx, task_id=task_id, read=_TASK)
     return (await shown_tasks(call, project, [task]))[0]
 
 

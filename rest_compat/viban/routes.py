@@ -15,7 +15,7 @@ from resolvers.public_ids import run_id_of, task_id_of
 from resolvers.run_lists import list_runs
 from resolvers.run_queries import get_run
 from resolvers.runs import stop_run
-from resolvers.task_access import get_task
+from resolvers.task_access import get_task, reading_of_task
 from resolvers.task_filters import TaskFilter
 from resolvers.task_queries import TaskOrder, list_tasks
 from resolvers.tasks import change_card, create_task
@@ -41,6 +41,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 EXECUTIONS_MAX = 1000
 REFINE_SECONDS = 60
 WAIT_BESIDES = 15
+_TASK = reading_of_task(shapes.TASK_COLUMNS)
 """How much longer an answer is awaited than the agent may take."""
 
 router = dialect_router()
@@ -157,7 +158,7 @@ async def list_project_tasks(
 async def show_task(call: Call, task_id: str) -> Any:
     """One task."""
     found = await _task_id(call, task_id)
-    return await _shown(call, await get_task(call.ctx, task_id=found, columns=shapes.TASK_COLUMNS))
+    return await _shown(call, await get_task(call.ctx, task_id=found, read=_TASK))
 
 
 @router.post(

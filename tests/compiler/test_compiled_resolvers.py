@@ -8,7 +8,15 @@ import pytest
 import strawberry
 from strawberry.dataloader import DataLoader
 
-from compiler import BATCH, CompiledExecutor, Options, Reason, Selection, selection_of
+from compiler import (
+    BATCH,
+    CompiledExecutor,
+    Options,
+    Reason,
+    Selection,
+    constant_of,
+    selection_of,
+)
 from compiler.fields import FieldClass
 
 SPAN: contextvars.ContextVar[str] = contextvars.ContextVar("span", default="none")
@@ -96,6 +104,44 @@ async def test_info_tells_the_same_as_under_graphql_core() -> None:
         other = by_path[tuple(one["path"].as_list())]
         assert one == other
         assert hash(one["selection"]) == hash(other["selection"])
+
+
+def _names(info: Any) -> list[str]:
+    info.context["made"] += 1
+    return sorted(selection_of(info).names)
+
+
+@strawberry.type
+class Shape:
+    @strawberry.field
+    def first(self) -> int:
+        return 1
+
+    @strawberry.field
+    def second(self) -> int:
+        return 2
+
+
+@strawberry.type
+class Shapes:
+    @strawberry.field
+    def shape(self, info: strawberry.Info) -> Shape:
+        info.context["seen"].append(constant_of(info, _names))
+        return Shape()
+
+
+async def test_a_constant_is_made_once_for_each_field_of_a_plan() -> None:
+    schema = strawberry.Schema(Shapes)
+    executor = CompiledExecutor(schema, options=EAGER)
+    document = "{ shape { first } other: shape { second first } }"
+    expected = [["first"], ["first", "second"]]
+    context: dict[str, Any] = {"seen": [], "made": 0}
+    for _ in range(3):
+        assert (await executor.execute(document, context=context)).is_answer
+    assert context == {"seen": expected * 3, "made": 2}
+    context = {"seen": [], "made": 0}
+    await schema.execute(document, context_value=context)
+    assert context["seen"] == expected
 
 
 def test_a_selection_is_a_constant_that_can_be_asked() -> None:
