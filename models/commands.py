@@ -168,10 +168,20 @@ def _moment_text(moment: datetime | None) -> str | None:
     """As SQLAlchemy stores it, which takes five times as long."""
     if moment is None:
         return None
+    return in_utc(moment).isoformat(" ", "microseconds")[:26]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC.
+
+    Raises:
+        ValueError: it has no timezone.
+    """
+    if moment.tzinfo is UTC:
+        return moment
     if moment.tzinfo is None:
         raise ValueError("a time must have a timezone")
-    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return in_utc.isoformat(" ", "microseconds")[:26]
+    return moment.astimezone(UTC)
 
 
 @lru_cache(maxsize=KEPT)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from models.base import column_names, record_of, table_of
-from models.changing import VERSION_READ, changed, changing
+from models.changing import changing
 from models.commands import NEW, Command, Values, inserting, updating
 from models.prepared import Prepared
 from models.uninterrupted import uninterrupted
@@ -293,12 +293,11 @@ class Transaction(Reader):
             RowNotFoundError: there is no such row.
         """
         row: Any = before
-        names = tuple(changes)
-        values = {NEW + name: value for name, value in changes.items()}
-        values |= {"key": row.id, VERSION_READ: row.version}
-        if await self.touch(changing(model, names), values) == 0:
+        how = changing(model, tuple(changes))
+        after, values = how.make(row, changes)
+        if await self.touch(how.command, values) == 0:
             return await self.update_by_id(model, row.id, **changes)
-        return cast("M", changed(model, names)(row, changes))
+        return cast("M", after)
 
     async def _update_row(
         self, model: type[M], entity_id: str, changes: Mapping[str, Any]
