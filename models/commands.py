@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-from models.base import column_names, load_json, table_of
+from models.base import column_names, load_json, record_of, table_of
 from models.prepared import read_inline
 
 DialectName = Literal["sqlite", "postgresql"]
@@ -42,7 +42,7 @@ class Ready:
     bind: Callable[[Values], tuple[Any, ...]]
     """The driver's parameters."""
     rows: Callable[[Sequence[Any]], list[tuple[Any, ...]]]
-    """Rows with Python's values out of the driver's."""
+    """What ``Command`` says it returns out of the driver's rows."""
 
 
 class Command:
@@ -53,14 +53,18 @@ class Command:
         build: Callable[[DialectName], sa.Executable],
         *,
         columns: Sequence[str] | None = None,
+        model: type[SQLModel] | None = None,
     ) -> None:
         """Prepare; nothing is compiled yet.
 
         Args:
             build: makes the statement, for a dialect.
             columns: of an INSERT: the attributes its values are given for.
+            model: of a statement whose rows begin with all columns of a model: each comes as a
+                record of it, and what follows.
         """
         self._build = build
+        self._model = model
         self._columns = columns
         self._statements: dict[str, sa.Executable] = {}
         self._ready: Ready | None = None
@@ -71,6 +75,14 @@ class Command:
         if found is None:
             found = self._statements[dialect] = self._build(dialect)
         return found
+
+    def rows(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """What it returns out of rows that SQLAlchemy has read."""
+        if self._model is None:
+            return rows
+        record: Any = record_of(self._model)
+        width = len(column_names(self._model))
+        return [(record(*row[:width]), *row[width:]) for row in rows]
 
     def ready(self, dialect: sa.Dialect) -> Ready:
         """The statement, for SQLite's driver."""
@@ -99,7 +111,7 @@ class Command:
                 scope[f"b{number}"] = constant if process is None else process(constant)
                 parts.append(f"b{number}")
         bind_all = eval(f"lambda v: {_tuple(parts)}", scope)  # noqa: S307  # names of ours
-        return Ready(str(compiled), bind_all, _rows(returned, dialect, packed))
+        return Ready(str(compiled), bind_all, _rows(returned, dialect, packed, self._model))
 
 
 def _packed(statement: sa.Select[Any]) -> tuple[sa.Select[Any], list[int]]:
@@ -120,9 +132,15 @@ def _packed(statement: sa.Select[Any]) -> tuple[sa.Select[Any], list[int]]:
 
 
 def _rows(
-    types: Sequence[Any], dialect: sa.Dialect, packed: Sequence[int]
+    types: Sequence[Any],
+    dialect: sa.Dialect,
+    packed: Sequence[int],
+    model: type[SQLModel] | None,
 ) -> Callable[[Sequence[Any]], Any]:
-    """What makes Python's values of the driver's rows."""
+    """What makes Python's values of the driver's rows, or records of a model that fill themselves.
+
+    Slots of a record are filled past `__init__`, which takes as long again.
+    """
     names = [f"x{number}" for number in range(len(types))]
     scope: dict[str, Any] = {
         "loads": orjson.loads,
@@ -138,14 +156,22 @@ def _rows(
             value = "{x}" if process is None else f"read_{name}({{x}})"
         or_null = "" if value == "{x}" else f"None if {name} is None else "
         values.append(or_null + value.format(x=name))
-    if values == names and not packed:
+    if values == names and not packed and model is None:
         return list
     given = ["array", *(name for number, name in enumerate(names) if number not in packed)]
-    loop = f"{_tuple(given if packed else names)} in rows"
+    lines = [f"for {_tuple(given if packed else names)} in rows:"]
     if packed:
-        loop += f" for {_tuple([names[number] for number in packed])} in (loads(array),)"
-    made = eval(f"lambda rows: [{_tuple(values)} for {loop}]", scope)  # noqa: S307  # names of ours
-    return cast("Callable[[Sequence[Any]], Any]", made)
+        lines.append(f"    {_tuple([names[number] for number in packed])} = loads(array)")
+    if model is not None:
+        scope |= {"record": record_of(model), "new": object.__new__}
+        columns = column_names(model)
+        lines.append("    one = new(record)")
+        lines += [f"    one.{name} = {values[i]}" for i, name in enumerate(columns)]
+        values = ["one", *values[len(columns) :]]
+    lines.append(f"    made.append({_tuple(values)})")
+    body = "".join(f"    {line}\n" for line in ("made = []", *lines, "return made"))
+    exec(f"def made_of(rows):\n{body}", scope)  # noqa: S102  # names of ours
+    return cast("Callable[[Sequence[Any]], Any]", scope["made_of"])
 
 
 def _tuple(parts: Sequence[str]) -> str:
@@ -200,5 +226,6 @@ def updating(model: type[SQLModel], names: tuple[str, ...]) -> Command:
             .where(table.c.id == sa.bindparam("key"))
             .values({name: sa.bindparam(NEW + name) for name in names})
             .returning(*table.c)
-        )
+        ),
+        model=model,
     )

@@ -182,7 +182,7 @@ class AsyncWriting:
         """See ``Writing``."""
         statement = command.statement("postgresql")
         result = await uninterrupted(self._connection.execute(statement, values))
-        return result.fetchall() if result.returns_rows else ()
+        return command.rows(result.fetchall()) if result.returns_rows else ()
 
     async def touch(self, command: Command, values: Values) -> int:
         """See ``Writing``."""
@@ -221,10 +221,9 @@ class Transaction(Reader):
         async with self._turn:
             return await self._writing.touch(command, values)
 
-    async def run_records(self, model: type[M], command: Command, values: Values) -> list[M]:
-        """Run a command that returns all columns of a model; their records."""
-        record: Any = record_of(model)
-        return [record(*row) for row in await self.run(command, values)]
+    async def run_records(self, _model: type[M], command: Command, values: Values) -> list[M]:
+        """Run a command of this model; its records alone."""
+        return [row[0] for row in await self.run(command, values)]
 
     async def insert(self, model: type[M], /, **values: Any) -> M:
         """Insert a row, with the model's defaults for what is not given; the record."""

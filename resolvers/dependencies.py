@@ -168,5 +168,6 @@ BLOCKED_BY = Command(
         .order_by(TASK.number)
         .limit(1000)
         .with_for_update(key_share=True)
-    )
+    ),
+    model=Task,
 )

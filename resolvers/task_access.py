@@ -54,19 +54,21 @@ async def get_task(
             raise NotFoundError("Task")
         ctx.require(Permission.READ, tasks[0].workspace_id, kind="Task")
         return tasks[0]
-    row: Sequence[Any] | None
+    task: Task
     if ctx.in_transaction:
         found = await ctx.transaction.run(LOCKED_TASK, {"task_id": task_id})
-        row = found[0] if found else None
+        if not found:
+            raise NotFoundError("Task")
+        task, workspace_status = found[0]
     else:
         statement = _with_workspace_status().where(TASK.id == task_id)
         row = await (await ctx.reader()).first(statement)
-    if row is None:
-        raise NotFoundError("Task")
-    task: Task = record_from(Task, row)
+        if row is None:
+            raise NotFoundError("Task")
+        task, workspace_status = record_from(Task, row), row[-1]
     ctx.require(permission, task.workspace_id, kind="Task")
     if permission != Permission.READ:
-        require_active(row[-1])
+        require_active(workspace_status)
     return task
 
 
@@ -107,7 +109,8 @@ LOCKED_TASK = Command(
         _with_workspace_status()
         .where(TASK.id == sa.bindparam("task_id"))
         .with_for_update(of=table_of(Task), key_share=True)
-    )
+    ),
+    model=Task,
 )
 
 

@@ -46,7 +46,8 @@ LIVE_RUNS = Command(
         )
         .order_by(RUN.created_at, RUN.id)
         .with_for_update()
-    )
+    ),
+    model=Run,
 )
 
 
