@@ -6,7 +6,7 @@ bounded. Readers have connections of their own that cannot write. PostgreSQL use
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from models.base import load_json
-from models.errors import LostConnectionError, Translated, UnknownOutcomeError, translation
+from models.errors import (
+    LostConnectionError,
+    Translated,
+    UnknownOutcomeError,
+    raise_translation,
+    translation,
+)
 from models.postgresql_reading import fetch_prepared_with, fetch_with
 from models.sqlite_reading import SqliteReadConnection, SqliteReadPool
 from models.sqlite_writing import SqliteWrite, SqliteWriter
@@ -73,10 +79,12 @@ class Database:
         if backend == "sqlite":
             self.dialect: Literal["sqlite", "postgresql"] = "sqlite"
             self._sqlite: _Sqlite | None = self._open_sqlite()
+            self.begin_writing: BeginWriting = self._sqlite.writer.transaction
         elif backend == "postgresql":
             self.dialect = "postgresql"
             self._sqlite = None
             self._engine = self._postgresql_engine()
+            self.begin_writing = self._begin_on_postgresql
         else:
             raise ValueError(f"{backend} is not supported: use sqlite or postgresql")
         self.on_write_wait: Callable[[float], None] | None = None
@@ -179,12 +187,7 @@ class Database:
         """
         return WriteBlock(self)
 
-    async def begin_writing(self) -> "SqliteWrite | PostgresqlWrite":
-        """Wait for a turn to write, and begin; for :meth:`write`, which ends it."""
-        if self._sqlite is not None:
-            write = self._sqlite.writer.transaction()
-            await write.begin()
-            return write
+    async def _begin_on_postgresql(self) -> "PostgresqlWrite":
         return await PostgresqlWrite.begin(await self._connect())
 
     def read_now(self) -> tuple[Reader, Callable[[], None]] | None:
@@ -241,6 +244,10 @@ class Database:
             self._sqlite.readers.close()
 
 
+BeginWriting = Callable[[], Coroutine[Any, Any, "SqliteWrite | PostgresqlWrite"]]
+"""Waits for a turn to write, and begins."""
+
+
 class WriteBlock:
     """The block of :meth:`Database.write`; its errors are the database's."""
 
@@ -255,21 +262,26 @@ class WriteBlock:
     async def __aenter__(self) -> Transaction:
         database = self._database
         asked = time.perf_counter()
-        with Translated():
+        try:
             self._writing = await database.begin_writing()
+        except Exception as error:
+            raise_translation(error)
+            raise
         if database.on_write_wait is not None:
             database.on_write_wait(time.perf_counter() - asked)
         self._transaction = Transaction(self._writing, database.dialect)
         return self._transaction
 
     async def __aexit__(self, _kind: object, raised: BaseException | None, _at: object) -> None:
-        with Translated():
+        try:
             if raised is None:
                 await self._writing.commit(self._transaction.after_commit)
-            else:
-                await self._writing.rollback()
-        if raised is not None and (translated := translation(raised)) is not None:
-            raise translated from raised
+                return
+            await self._writing.rollback()
+        except Exception as error:
+            raise_translation(error)
+            raise
+        raise_translation(raised)
 
 
 def _dump_json(value: Any) -> str:

@@ -55,8 +55,8 @@ class Translated:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
-        if error is not None and (translated := translation(error)) is not None:
-            raise translated from error
+        if error is not None:
+            raise_translation(error)
 
 
 _BUSY = re.compile(
@@ -94,3 +94,9 @@ def translation(error: BaseException) -> DatabaseUnavailableError | None:
     if error.connection_invalidated or _LOST.search(text):
         return LostConnectionError("the database connection was lost")
     return None
+
+
+def raise_translation(error: BaseException) -> None:
+    """Raise the translation of an error, if there is one."""
+    if (translated := translation(error)) is not None:
+        raise translated from error

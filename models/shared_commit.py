@@ -35,6 +35,7 @@ class Group:
         self.is_settled = False
         self.failure: BaseException | None = None
         self._waiting: list[asyncio.Future[None]] = []
+        self._loop = asyncio.get_running_loop()
 
     @property
     def is_full(self) -> bool:
@@ -46,7 +47,7 @@ class Group:
         """Wait for the commit, whatever happens; a cancellation is raised after it."""
         cancelled: asyncio.CancelledError | None = None
         while not self.is_settled:
-            turn = asyncio.get_running_loop().create_future()
+            turn = self._loop.create_future()
             self._waiting.append(turn)
             try:
                 await turn

@@ -81,9 +81,29 @@ class SqliteWriter:
         """What commands are compiled for."""
         return self._engine.dialect
 
-    def transaction(self) -> "SqliteWrite":
-        """A transaction that has not begun."""
-        return SqliteWrite(self)
+    async def transaction(self) -> "SqliteWrite":
+        """Wait for a turn and begin a transaction, behind those that wait for their commit.
+
+        Raises:
+            DatabaseBusyError: the turn did not come in time.
+            DBAPIError: another process holds the database, or it cannot be opened.
+        """
+        if self._is_taken:
+            await self.acquire()
+        else:
+            self._is_taken = True
+        is_first = self._group is None
+        try:
+            if is_first:
+                await self._begin_group()
+            else:
+                self.driver.execute("SAVEPOINT member")
+        except BaseException as error:
+            self.pass_on()
+            if isinstance(error, sqlite3.Error):
+                raise _wrapped("BEGIN IMMEDIATE", error) from error
+            raise
+        return SqliteWrite(self, self.driver, is_first=is_first)
 
     async def close(self) -> None:
         """Wait for open transactions and close the connection."""
@@ -226,8 +246,7 @@ class SqliteWriter:
         """The driver's connection, inside a transaction; raises as ``usable`` does."""
         driver = self._driver
         if driver is None or not driver.in_transaction:
-            undone = sqlite3.OperationalError("disk I/O error: the transaction was undone")
-            raise _wrapped("", undone)
+            raise _undone()
         return driver
 
     @contextmanager
@@ -247,11 +266,7 @@ class SqliteWriter:
         loop = asyncio.get_running_loop()
         return await uninterrupted(loop.run_in_executor(self._thread, work))
 
-    async def begin(self) -> bool:
-        """Begin a transaction behind those that wait for their commit; whether it is the first."""
-        if self._group is not None:
-            self.driver.execute("SAVEPOINT member")
-            return False
+    async def _begin_group(self) -> None:
         if self._driver is None:
             await self.in_thread(self._open)
         try:
@@ -260,7 +275,6 @@ class SqliteWriter:
             await self.in_thread(self._begin_with_patience)
         self._rows_before = self.driver.total_changes
         self._group = Group()
-        return True
 
     def _open(self) -> None:
         connection = self._engine.connect()
@@ -322,28 +336,13 @@ class SqliteWriter:
 
 
 class SqliteWrite:
-    """One transaction of the writer: ``begin``, statements, then ``commit`` or ``rollback``."""
+    """One transaction of the writer, begun: statements, then ``commit`` or ``rollback``."""
 
-    def __init__(self, writer: SqliteWriter) -> None:
+    def __init__(self, writer: SqliteWriter, driver: sqlite3.Connection, *, is_first: bool) -> None:
         self._writer = writer
-        self._is_first = False
+        self._driver = driver
+        self._is_first = is_first
         self._dialect = writer.dialect
-
-    async def begin(self) -> None:
-        """Wait for a turn and begin.
-
-        Raises:
-            DatabaseBusyError: the turn did not come in time.
-            DBAPIError: another process holds the database, or it cannot be opened.
-        """
-        await self._writer.acquire()
-        try:
-            self._is_first = await self._writer.begin()
-        except BaseException as error:
-            self._writer.pass_on()
-            if isinstance(error, sqlite3.Error):
-                raise _wrapped("BEGIN IMMEDIATE", error) from error
-            raise
 
     async def commit(self, after_commit: Sequence[Callable[[], None]]) -> None:
         """Commit with those that came meanwhile; then ``after_commit``, in the same order.
@@ -402,7 +401,9 @@ class SqliteWrite:
 
     def run_now(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command in the loop; the rows it returns."""
-        driver = self._writer.require_transaction()
+        driver = self._driver
+        if not driver.in_transaction:
+            raise _undone()
         ready = command.ready(self._dialect)
         try:
             return ready.rows(driver.execute(ready.text, ready.bind(values)).fetchall())
@@ -411,7 +412,9 @@ class SqliteWrite:
 
     def touch_now(self, command: Command, values: Values) -> int:
         """Run a command that returns no rows in the loop; the number of rows it touched."""
-        driver = self._writer.require_transaction()
+        driver = self._driver
+        if not driver.in_transaction:
+            raise _undone()
         ready = command.ready(self._dialect)
         try:
             return driver.execute(ready.text, ready.bind(values)).rowcount
@@ -430,6 +433,10 @@ class SqliteWrite:
 def _require_success(group: Group) -> None:
     if group.failure is not None:
         raise _wrapped("COMMIT", group.failure) from group.failure
+
+
+def _undone() -> BaseException:
+    return _wrapped("", sqlite3.OperationalError("disk I/O error: the transaction was undone"))
 
 
 def _wrapped(statement: str, error: BaseException) -> BaseException:
