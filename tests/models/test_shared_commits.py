@@ -168,8 +168,9 @@ async def test_a_full_disk_undoes_those_in_front_and_the_next_one_writes(
 
 
 async def test_one_cancelled_during_the_commit_is_committed_and_told_so_afterwards(
-    database: Database,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("models.shared_commit.GROUP_SECONDS", 60)
     await _open(database)
     done: list[int] = []
     tasks: list[asyncio.Task[None]] = []
