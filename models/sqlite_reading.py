@@ -42,6 +42,7 @@ class SqliteReadConnection:
         """Whether no statement has failed."""
         driver: Any = connection.connection.driver_connection
         self._driver: sqlite3.Connection = driver
+        self._cursor = self._driver.cursor()
         self._driver.set_progress_handler(self._is_late, LOOK_EVERY)
 
     def _is_late(self) -> bool:
@@ -92,7 +93,7 @@ class SqliteReadConnection:
         ready = prepared.ready(self._connection.dialect)
         self._deadline = time.monotonic() + LOOP_SECONDS
         try:
-            rows = self._driver.execute(ready.text, ready.values(*values)).fetchall()
+            rows = self._cursor.execute(ready.text, ready.values(*values)).fetchall()
         except sqlite3.Error as error:
             if _was_interrupted(error):
                 return None

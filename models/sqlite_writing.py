@@ -340,7 +340,7 @@ class SqliteWrite:
 
     def __init__(self, writer: SqliteWriter, driver: sqlite3.Connection, *, is_first: bool) -> None:
         self._writer = writer
-        self._driver = driver
+        self._driver, self._cursor = driver, driver.cursor()
         self._is_first = is_first
         self._dialect = writer.dialect
 
@@ -401,23 +401,21 @@ class SqliteWrite:
 
     def run_now(self, command: Command, values: Values) -> Sequence[Sequence[Any]]:
         """Run a command in the loop; the rows it returns."""
-        driver = self._driver
-        if not driver.in_transaction:
+        if not self._driver.in_transaction:
             raise _undone()
         ready = command.ready(self._dialect)
         try:
-            return ready.rows(driver.execute(ready.text, ready.bind(values)).fetchall())
+            return ready.rows(self._cursor.execute(ready.text, ready.bind(values)).fetchall())
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
 
     def touch_now(self, command: Command, values: Values) -> int:
         """Run a command that returns no rows in the loop; the number of rows it touched."""
-        driver = self._driver
-        if not driver.in_transaction:
+        if not self._driver.in_transaction:
             raise _undone()
         ready = command.ready(self._dialect)
         try:
-            return driver.execute(ready.text, ready.bind(values)).rowcount
+            return self._cursor.execute(ready.text, ready.bind(values)).rowcount
         except sqlite3.Error as error:
             raise _wrapped(ready.text, error) from error
 
