@@ -150,7 +150,7 @@ def _timestamp() -> str:
         second = now // 1_000_000
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         _second = (second, text)
-    return f"{text}.{now % 1_000_000:06d}Z"
+    return f"{text}.{str(now)[-6:]}Z"
 
 
 class _Handler(logging.StreamHandler[TextIO]):

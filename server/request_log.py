@@ -82,40 +82,36 @@ class RequestTeller:
             status: of the answer, if there was one; where a WebSocket ends, its close code.
             seconds: how long it took.
         """
-        failed = status is not None and status >= _SERVER_ERROR and method != "WEBSOCKET"
-        place = _told_place(method[:16], path[:_MAX_PATH])
-        level = logging.ERROR if failed else place.level
-        if _log.isEnabledFor(level):
-            event: dict[str, Any] = {"method": place.method, "path": place.path}
-            if principal is not None:
-                event["principal"] = _covered("principal", principal)
+        told = _told(method[:16], path[:_MAX_PATH], principal, bound.get("operation"), status)
+        if _log.isEnabledFor(told.level):
+            event = told.event.copy()
             event["request_id"] = bound["request_id"]  # a UUID
-            if "operation" in bound:
-                event["operation"] = _covered("operation", bound["operation"])
-            event["status"] = status
             event["duration_ms"] = round(seconds * 1000, 2)
-            event["event"] = "request"
-            write_line(_log, level, event)
+            write_line(_log, told.level, event)
         self._metrics.http_request(method=method, path=path, status=status or 0, seconds=seconds)
 
 
-class _Place(NamedTuple):
-    """Method and path as a line tells them; ``level`` is a line's where nothing has failed."""
+class _Told(NamedTuple):
+    """What lines have in common; ``event`` has places for the rest."""
 
-    method: str
-    path: str
     level: int
+    event: dict[str, Any]
 
 
 @lru_cache(_TEXTS_KEPT)
-def _told_place(method: str, path: str) -> _Place:
-    level = logging.DEBUG if path.startswith(_QUIET_PATHS) else logging.INFO
-    return _Place(redact_text(method), redact_text(_printable(path)), level)
-
-
-@lru_cache(_TEXTS_KEPT)
-def _covered(name: str, text: str) -> Any:
-    return redact_field(name, text)
+def _told(
+    method: str, path: str, principal: str | None, operation: str | None, status: int | None
+) -> _Told:
+    event: dict[str, Any] = {"method": redact_text(method), "path": redact_text(_printable(path))}
+    if principal is not None:
+        event["principal"] = redact_field("principal", principal)
+    event["request_id"] = ""
+    if operation is not None:
+        event["operation"] = redact_field("operation", operation)
+    event |= {"status": status, "duration_ms": 0.0, "event": "request"}
+    if status is not None and status >= _SERVER_ERROR and method != "WEBSOCKET":
+        return _Told(logging.ERROR, event)
+    return _Told(logging.DEBUG if path.startswith(_QUIET_PATHS) else logging.INFO, event)
 
 
 class RequestLog:
