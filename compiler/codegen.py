@@ -17,7 +17,7 @@ from keyword import iskeyword
 from typing import Any
 
 from graphql import GraphQLNonNull, Undefined, is_leaf_type
-from strawberry import Schema
+from strawberry import Info, Schema
 
 from compiler.arguments import MISSING_REQUIRED, Arguments
 from compiler.codegen_values import Function, ValueWriter, deeper, has_places
@@ -77,6 +77,9 @@ class _Writer(ValueWriter):
     def __init__(self, schema: Schema, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
+        # A class is called in half the time without keywords, which its own signature may need.
+        made_as_ours = schema.config.info_class.__init__ is Info.__init__
+        self._info_call = "INFO({}, {})" if made_as_ours else "INFO(_raw_info={}, _field={})"
         self.names.update(RAW=RawInfo, INFO=schema.config.info_class, Bail=Bail, U=Undefined)
         self._arguments: dict[str, list[str]] = {}
         self._defined: set[int] = set()
@@ -210,7 +213,7 @@ class _Writer(ValueWriter):
 
     def _strawberry_info(self, part: PlanField) -> str:
         assert part.call is not None  # noqa: S101  # the caller knows its class
-        return f"INFO(_raw_info=i{part.number}, _field={self.constant(part.call.strawberry)})"
+        return self._info_call.format(f"i{part.number}", self.constant(part.call.strawberry))
 
     def _keywords(self, part: PlanField) -> list[str]:
         """The arguments as `**…`; computes once per execution what calls may share."""

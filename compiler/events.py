@@ -62,13 +62,12 @@ class CompiledSelection:
         """
         executor, plan = self._plan.executor, self._plan.plan
         run = Run(
-            schema=executor.schema._schema,  # noqa: SLF001  # the only way to it
-            operation=plan.operation,
-            fragments=plan.fragments,
-            variables=self._values,
-            context=context,
-            root_value=event,
-            operation_extensions=operation_extensions,
+            executor.schema._schema,  # noqa: SLF001  # the only way to it
+            plan,
+            self._values,
+            context,
+            event,
+            operation_extensions,
         )
         try:
             self._plan.code.bind(run)

@@ -190,14 +190,13 @@ class CompiledExecutor:
         given = variables or {}
         try:
             run = Run(
-                schema=self.schema._schema,  # noqa: SLF001  # the only way to it
-                operation=compiled.plan.operation,
-                fragments=compiled.plan.fragments,
-                variables=compiled.coerce(given),
-                context=context,
-                root_value=root_value,
-                operation_extensions=operation_extensions,
-                for_json=for_json,
+                self.schema._schema,  # noqa: SLF001  # the only way to it
+                compiled.plan,
+                compiled.coerce(given),
+                context,
+                root_value,
+                operation_extensions,
+                for_json,
             )
             compiled.code.bind(run)
         except Exception as error:  # noqa: BLE001  # no resolver has run; graphql-core says what is wrong

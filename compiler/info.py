@@ -22,6 +22,7 @@ from compiler.selection import Carried, Selection
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from compiler.plan import Plan
     from compiler.waves import AwaitedField, Level
 
 NO_ZONE = object()
@@ -94,10 +95,9 @@ class Run:
         "background",
         "begun",
         "context",
-        "fragments",
         "late",
-        "operation",
         "operation_extensions",
+        "plan",
         "root_value",
         "schema",
         "spelled_zone",
@@ -106,26 +106,23 @@ class Run:
 
     def __init__(
         self,
-        *,
         schema: GraphQLSchema,
-        operation: OperationDefinitionNode,
-        fragments: dict[str, FragmentDefinitionNode],
+        plan: "Plan",
         variables: dict[str, Any],
         context: Any,
         root_value: Any,
         operation_extensions: dict[str, Any] | None,
-        for_json: bool = False,
+        for_json: bool = False,  # noqa: FBT001, FBT002  # no keyword: a class is called in half the time
     ) -> None:
         self.schema = schema
-        self.operation = operation
-        self.fragments = fragments
+        self.plan = plan
         self.variables = variables
         self.context = context
         self.root_value = root_value
         self.operation_extensions = operation_extensions
         # Moments of this zone stay as they are: what writes the JSON spells them alike, faster.
         self.spelled_zone: object = UTC if for_json else NO_ZONE
-        self.background: set[Future[Any]] = set()
+        self.background: set[Future[Any]] | None = None
         self.arguments: tuple[dict[str, Any], ...] = ()
         self.begun: list[tuple[Level, list[Any], list[Any], list[Any]]] = []
         self.late: list[tuple[AwaitedField, dict[str, Any], Any, Token | None]] = []
@@ -137,6 +134,8 @@ class Run:
         awaitables = [value for value in values if optimized_is_awaitable(value)]
         if awaitables:
             future = asyncio.gather(*awaitables, return_exceptions=True)
+            if self.background is None:
+                self.background = set()
             self.background.add(future)
             future.add_done_callback(self.background.discard)
 
@@ -217,7 +216,7 @@ class RawInfo:
     @property
     def fragments(self) -> dict[str, FragmentDefinitionNode]:
         """See GraphQLResolveInfo."""
-        return self._run.fragments
+        return self._run.plan.fragments
 
     @property
     def root_value(self) -> Any:
@@ -227,7 +226,7 @@ class RawInfo:
     @property
     def operation(self) -> OperationDefinitionNode:
         """See GraphQLResolveInfo."""
-        return self._run.operation
+        return self._run.plan.operation
 
     @property
     def variable_values(self) -> dict[str, Any]:

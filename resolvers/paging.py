@@ -184,7 +184,7 @@ async def read_prepared_page(
     more = len(nodes) > size
     if not more and offset == 0 and not is_sibling:
         count = partial(_known, len(nodes))
-    return Page(nodes[:size], order, more, offset > 0, count=count)
+    return Page(nodes[:size] if more else nodes, order, more, offset > 0, count)
 
 
 async def _known(number: int) -> tuple[int, bool]:
