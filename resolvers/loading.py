@@ -65,7 +65,8 @@ async def find_by_ids(
 
     For links that lead from visible entities to others of the same workspace.
     """
-    wanted = {entity_id for entity_id in ids if entity_id is not None}
+    wanted = set(ids)
+    wanted.discard(None)
     if not wanted:
         return [None] * len(ids)
     reader = await ctx.reader()
@@ -74,7 +75,7 @@ async def find_by_ids(
     else:
         records = await reader.fetch(_by_ids(model, columns), list(wanted))
     by_id: dict[Any, M] = {record.id: record for record in records}
-    return [by_id.get(entity_id) for entity_id in ids]
+    return list(map(by_id.get, ids))
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
@@ -117,8 +118,8 @@ async def newest_run_of_each(
         runs = await reader.fetch(runs_of_one(read), task_ids[0], 1, 0)
     else:
         runs = await reader.fetch(_run_of_each(read), list(set(task_ids)))
-    found: dict[str | None, Run] = {run.task_id: run for run in runs}
-    return [found.get(task_id) for task_id in task_ids]
+    found: dict[Any, Run] = {run.task_id: run for run in runs}
+    return list(map(found.get, task_ids))
 
 
 async def newest_run(ctx: Context, task_id: str, columns: Columns = None) -> Run | None:

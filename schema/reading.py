@@ -7,6 +7,7 @@ always there.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from graphql import GraphQLOutputType, get_named_type
@@ -22,6 +23,7 @@ READS = "reads"
 """Metadata key of a field with a resolver: names of the columns it needs of its parent's record."""
 NODES = (("nodes",), ("edges", "node"))
 """Where the records of a connection are."""
+_ID = attrgetter("id")
 _CURSORS = ("start_cursor", "end_cursor")
 REMEMBERED = 2_048
 
@@ -98,12 +100,13 @@ def link(model: type[SQLModel], attribute: str) -> dict[str, Any]:
         model: the record's model.
         attribute: of the parent: the id, or None.
     """
+    id_of = attrgetter(attribute)
 
     def columns(info: Info) -> Columns:
         return columns_of(info, model)
 
     async def batch(parents: list[Any], info: Info) -> list[Any]:
-        ids = [getattr(parent, attribute) for parent in parents]
+        ids = list(map(id_of, parents))
         return await find_by_ids(info.context, model, ids, constant_of(info, columns))
 
     return {READS: (attribute,), BATCH: batch, CARRIED: (model, attribute)}
@@ -131,7 +134,7 @@ def _links(carried: tuple[Carried, ...]) -> tuple[Link, ...]:
 
 def ids_of(parents: Iterable[Any]) -> list[str]:
     """The ids of records, in order."""
-    return [parent.id for parent in parents]
+    return list(map(_ID, parents))
 
 
 Level = Callable[..., Awaitable[Sequence[Any]]]

@@ -51,6 +51,7 @@ from schema.reading import (
     NODES,
     columns_of,
     follow,
+    ids_of,
     level,
     link,
     one_of,
@@ -97,9 +98,8 @@ class TaskDependency:
 
 
 async def _latest_runs(tasks: list[Any], info: Info) -> list[Any]:
-    ids = [task.id for task in tasks]
     columns = columns_of(info, RunRow)
-    return list(await loading.newest_run_of_each(info.context, ids, columns))
+    return await loading.newest_run_of_each(info.context, ids_of(tasks), columns)
 
 
 def _own_runs(info: Info) -> Prepared[RunRow]:
