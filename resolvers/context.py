@@ -157,7 +157,8 @@ class Context:
                 permission=str(permission),
                 missing="role",
             )
-        self.require_scope(permission)
+        if principal.scopes:
+            self.require_scope(permission)
         return principal
 
     def require_site(self, permission: Permission) -> Principal:
@@ -305,7 +306,10 @@ class Context:
         """
         assert isinstance(entity, Record)  # noqa: S101  # records are typed as their models
         kind = entity_type or type(entity).__name__.lower()
-        payload = {kind: snapshot_json(entity), **{k: v for k, v in extra.items() if v is not None}}
+        payload: dict[str, Any] = {kind: snapshot_json(entity)}
+        for name, fact in extra.items():
+            if fact is not None:
+                payload[name] = fact
         identifier = entity_id or str(entity.id)  # type: ignore[attr-defined]  # a record's slot
         self._events.append(
             PendingEvent(workspace_id or SITE_STREAM, type_, kind, identifier, payload)

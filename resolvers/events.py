@@ -1,7 +1,6 @@
 """Events: buffered by operations, numbered and written at the end of their transaction."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -12,7 +11,7 @@ from sqlmodel import SQLModel
 
 from models import Event, EventStream, table_of
 from models.base import Record
-from models.commands import Command
+from models.commands import Command, inserting
 from models.transaction import Transaction
 from resolvers.principal import Principal
 
@@ -40,8 +39,7 @@ NEVER_OF = {"Webhook": frozenset({"url"})}
 """The same by model: a webhook's address often is a secret, and every member reads events."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in an event log: everything up to and including ``seq`` has been seen."""
 
     stream_id: str
@@ -163,29 +161,39 @@ async def append_events(
     by_stream: dict[str, list[PendingEvent]] = {}
     for event in events:
         by_stream.setdefault(event.stream_id, []).append(event)
+    kind, id_, name = (
+        (principal.kind, principal.id, principal.name) if principal else ("anonymous", None, None)
+    )
     heads: dict[str, Position] = {}
-    rows: list[Mapping[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for stream_id in sorted(by_stream):
         pending = by_stream[stream_id]
-        head = await _advance(transaction, stream_id, len(pending))
-        heads[stream_id] = head
-        rows.extend(
-            {
-                "stream_id": stream_id,
-                "seq": seq,
-                "epoch": head.epoch,
-                "type": event.type,
-                "entity_type": event.entity_type,
-                "entity_id": event.entity_id,
-                "actor_type": principal.kind if principal else "anonymous",
-                "actor_id": principal.id if principal else None,
-                "actor_name": principal.name if principal else None,
-                "payload": event.payload,
-                "at": at,
-            }
-            for seq, event in enumerate(pending, start=head.seq - len(pending) + 1)
-        )
-    await transaction.insert_many(Event, rows)
+        advanced = {"stream": stream_id, "count": len(pending)}
+        found = await transaction.run(ADVANCE, advanced)
+        if not found:
+            raise LookupError(f"no event log {stream_id}")
+        epoch, head = found[0]
+        heads[stream_id] = Position(stream_id, epoch, head)
+        for seq, event in enumerate(pending, head - len(pending) + 1):
+            rows.append(
+                {
+                    "stream_id": stream_id,
+                    "seq": seq,
+                    "epoch": epoch,
+                    "type": event.type,
+                    "entity_type": event.entity_type,
+                    "entity_id": event.entity_id,
+                    "actor_type": kind,
+                    "actor_id": id_,
+                    "actor_name": name,
+                    "payload": event.payload,
+                    "at": at,
+                }
+            )
+    if len(rows) == 1:
+        await transaction.touch(inserting(Event), rows[0])
+    elif rows:
+        await transaction.insert_many(Event, rows)
     return heads
 
 
@@ -198,11 +206,3 @@ ADVANCE = Command(
         .returning(STREAM.c.epoch, STREAM.c.seq)
     )
 )
-
-
-async def _advance(transaction: Transaction, stream_id: str, count: int) -> Position:
-    rows = await transaction.run(ADVANCE, {"stream": stream_id, "count": count})
-    if not rows:
-        raise LookupError(f"no event log {stream_id}")
-    epoch, seq = rows[0]
-    return Position(stream_id, epoch, seq)
