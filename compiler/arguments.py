@@ -206,21 +206,20 @@ def _input_converter(schema: Schema, type_: Any, definition: Any) -> Converter:
         )
         for field in definition.fields
     ]
-    converters: list[tuple[str, str, Converter | None]] | None = None
+    converters: dict[str, tuple[str, Converter | None]] | None = None
 
     def convert(value: Any) -> Any:
         nonlocal converters
         if value is None:
             return None
         if converters is None:  # not earlier: an input type may contain itself
-            converters = [
-                (name, python_name, converter(schema, inner)) for name, python_name, inner in steps
-            ]
+            converters = {
+                name: (python_name, converter(schema, inner)) for name, python_name, inner in steps
+            }
         arguments: dict[str, Any] = dict(absent)
-        for name, python_name, inner in converters:
-            if name in value:
-                entry = value[name]
-                arguments[python_name] = entry if inner is None else inner(entry)
+        for name, entry in value.items():
+            python_name, inner = converters[name]
+            arguments[python_name] = entry if inner is None else inner(entry)
         return type_(**arguments)
 
     return convert

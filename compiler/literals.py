@@ -5,6 +5,7 @@ is the same here; what is not an object of variables, constants and such objects
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -49,18 +50,24 @@ def _prepared(node: ValueNode, type_: GraphQLInputType) -> Read | None:
     nodes = {field.name.value: field.value for field in node.fields}
     if inner.is_one_of or not nodes.keys() <= inner.fields.keys():
         return None
+    fixed: dict[str, Any] = {}
     steps: list[tuple[str, Read]] = []
     for name, field in inner.fields.items():
         read = _field(nodes.get(name), field)
         if read is None:
             return None
-        steps.append((field.out_name or name, read))
-    return _object(inner, steps)
+        if not isinstance(read, _Constant):
+            steps.append((field.out_name or name, read))
+        elif read.value is not ABSENT:
+            fixed[field.out_name or name] = read.value
+    return _object(inner, fixed, steps)
 
 
-def _object(type_: GraphQLInputObjectType, steps: list[tuple[str, Read]]) -> Read:
+def _object(
+    type_: GraphQLInputObjectType, fixed: dict[str, Any], steps: list[tuple[str, Read]]
+) -> Read:
     def read(variables: Variables) -> Any:
-        found: dict[str, Any] = {}
+        found = dict(fixed)
         for name, read_field in steps:
             value = read_field(variables)
             if value is Undefined:
@@ -79,7 +86,14 @@ class _Absent:
 ABSENT: Any = _Absent()
 
 
-def _field(node: ValueNode | None, field: GraphQLInputField) -> Read | None:
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """The value of a field that is the same for all requests."""
+
+    value: Any
+
+
+def _field(node: ValueNode | None, field: GraphQLInputField) -> Read | _Constant | None:
     is_required, non_null = is_required_input_field(field), is_non_null_type(field.type)
     default = Undefined if is_required else coerce_default_value(field)
     if default is Undefined and not is_required:
@@ -87,7 +101,7 @@ def _field(node: ValueNode | None, field: GraphQLInputField) -> Read | None:
     elif default is not Undefined and not is_immutable(default):
         return None
     if node is None:
-        return lambda _: default
+        return (lambda _: Undefined) if default is Undefined else _Constant(default)
     if isinstance(node, VariableNode):
         name = node.name.value
 
@@ -101,4 +115,4 @@ def _field(node: ValueNode | None, field: GraphQLInputField) -> Read | None:
     if isinstance(node, ListValueNode):
         return None
     constant = coerce_input_literal(node, field.type)
-    return (lambda _: constant) if is_immutable(constant) else None
+    return _Constant(constant) if is_immutable(constant) else None

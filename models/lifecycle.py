@@ -30,6 +30,14 @@ def _row(operation: str, allowed_from: set[S], to: S | None, event: str) -> Tran
 ACTIVE = frozenset({S.BACKLOG, S.QUEUED, S.IN_PROGRESS, S.PAUSED, S.BLOCKED, S.REVIEW})
 TERMINAL = frozenset({S.COMPLETED, S.CANCELLED})
 """Statuses that only a free move leaves again; FAILED is left by retry."""
+ENDED = TERMINAL | {S.FAILED}
+"""Statuses of a task that nobody works on any more."""
+RELEASING = frozenset({S.COMPLETED, S.FAILED})
+"""Statuses in which a task may be what others have waited for."""
+MAY_RUN = frozenset({S.QUEUED, S.IN_PROGRESS, S.PAUSED})
+"""Statuses of a task that may have live runs of its own."""
+REMEMBERING = frozenset({S.PAUSED, S.BLOCKED})
+"""Statuses that remember where the task came from."""
 
 TRANSITIONS: dict[str, Transition] = {
     row.operation: row

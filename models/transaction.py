@@ -279,7 +279,7 @@ class Transaction(Reader):
             raise RowNotFoundError(f"{model.__name__} {entity_id}")
         return found
 
-    async def change(self, model: type[M], before: M, /, **changes: Any) -> M:
+    async def change(self, model: type[M], before: M, changes: Mapping[str, Any]) -> M:
         """Change the row of a record that this transaction has read; its record after the change.
 
         Args:

@@ -307,9 +307,8 @@ class Context:
         assert isinstance(entity, Record)  # noqa: S101  # records are typed as their models
         kind = entity_type or type(entity).__name__.lower()
         payload: dict[str, Any] = {kind: snapshot_json(entity)}
-        for name, fact in extra.items():
-            if fact is not None:
-                payload[name] = fact
+        if extra:
+            payload |= {name: fact for name, fact in extra.items() if fact is not None}
         identifier = entity_id or str(entity.id)  # type: ignore[attr-defined]  # a record's slot
         self._events.append(
             PendingEvent(workspace_id or SITE_STREAM, type_, kind, identifier, payload)

@@ -90,9 +90,7 @@ async def replace_dependencies(
             for other, kind in wanted.items()
         ],
     )
-    return await change_task(
-        ctx, task, "task.dependencies_changed", extra={"depends_on": sorted(wanted)}
-    )
+    return await change_task(ctx, task, "task.dependencies_changed", {}, depends_on=sorted(wanted))
 
 
 async def _check(ctx: Context, task: Task, wanted: set[str]) -> None:
@@ -140,10 +138,8 @@ async def release_dependents(ctx: Context, task: Task) -> list[Task]:
             ctx,
             candidate,
             "task.unblocked",
-            extra={"released_by": task.id},
-            status=TaskStatus.BACKLOG,
-            status_before=None,
-            status_reason=None,
+            {"status": TaskStatus.BACKLOG, "status_before": None, "status_reason": None},
+            released_by=task.id,
         )
         for candidate in candidates
         if not await unmet_dependencies(ctx.transaction, candidate.id)

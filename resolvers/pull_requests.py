@@ -100,8 +100,10 @@ async def _settle(ctx: Context, *, task_id: str, url: str) -> Task:
         ctx,
         task,
         "task.pull_request_opened",
-        pull_request_url=check.line(url, field="url", maximum=2048),
-        pull_request_at=ctx.now,
+        {
+            "pull_request_url": check.line(url, field="url", maximum=2048),
+            "pull_request_at": ctx.now,
+        },
     )
 
 

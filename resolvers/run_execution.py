@@ -42,9 +42,11 @@ async def record_launch(
     """
     run = await get_fenced_run(ctx, run_id, token)
     task = await ctx.transaction.find_by_id(Task, run.task_id or "")
-    shared = {k: facts[k] for k in ("branch", "base_branch", "worktree_path") if k in facts}
+    shared: dict[str, Any] = {
+        k: facts[k] for k in ("branch", "base_branch", "worktree_path") if k in facts
+    }
     if task is not None and any(getattr(task, k) != v for k, v in shared.items()):
-        await change_task(ctx, task, "task.updated", extra={"changed": sorted(shared)}, **shared)
+        await change_task(ctx, task, "task.updated", shared, changed=sorted(shared))
     return await change_run(
         ctx, run, "run.launched", process=process, last_output_at=ctx.now, **facts
     )
@@ -203,7 +205,7 @@ async def _settle_task(ctx: Context, run: Run, outcome: RunOutcome) -> None:
     stays = run.kind != RunKind.TASK or task.status != TaskStatus.IN_PROGRESS
     if stays or run.status == RunStatus.PAUSED:
         if facts:
-            await change_task(ctx, task, "task.updated", extra={"run_id": run.id}, **facts)
+            await change_task(ctx, task, "task.updated", facts, run_id=run.id)
         return
     if run.status == RunStatus.COMPLETED:
         target, event, changes = TaskStatus.REVIEW, "submit", {"review_reason": "completed"}

@@ -1,6 +1,6 @@
 """One task: looking it up, and writing a change of it; what every operation on tasks stands on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -120,17 +120,23 @@ def record_from(model: Any, row: Sequence[Any]) -> Any:
 
 
 async def change_task(
-    ctx: Context, task: Task, event: str, *, extra: dict[str, Any] | None = None, **changes: Any
+    ctx: Context, task: Task, event: str, changes: Mapping[str, Any], **facts: Any
 ) -> Task:
-    """Write a change of a task: version, time, totals and event in one place."""
-    after = await ctx.transaction.change(
-        Task, task, updated_at=ctx.now, version=task.version + 1, **changes
-    )
+    """Write a change of a task: version, time, totals and event in one place.
+
+    Args:
+        ctx: of the operation.
+        task: locked.
+        event: the event's type.
+        changes: values by column.
+        facts: what the event tells beside the task.
+    """
+    complete = {**changes, "updated_at": ctx.now, "version": task.version + 1}
+    after = await ctx.transaction.change(Task, task, complete)
     ctx.task_totals.record(task, after)
-    extra = dict(extra or {})
     if after.status != task.status:
-        extra["from_status"] = task.status
-    ctx.emit(event, after, workspace_id=task.workspace_id, **extra)
+        facts["from_status"] = task.status
+    ctx.emit(event, after, workspace_id=task.workspace_id, **facts)
     return after
 
 

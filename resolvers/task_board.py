@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from models import Task, table_of
 from models.enums import Permission, TaskStatus
-from models.lifecycle import TERMINAL
+from models.lifecycle import ENDED, MAY_RUN, RELEASING, REMEMBERING
 from resolvers import validation as check
 from resolvers.context import Context
 from resolvers.dependencies import release_dependents
@@ -17,6 +17,9 @@ from resolvers.task_runs import end_live_runs, queue_run
 from resolvers.workspaces import get_active_workspace
 
 TASK = table_of(Task).c
+# Looking up a member of an enumeration takes as long as five comparisons.
+QUEUED, IN_PROGRESS = TaskStatus.QUEUED, TaskStatus.IN_PROGRESS
+COMPLETED, CANCELLED = TaskStatus.COMPLETED, TaskStatus.CANCELLED
 MINIMUM_GAP = 1e-6
 
 
@@ -51,13 +54,15 @@ async def move_task(
     task = await get_task(ctx, task_id=task_id, permission=Permission.WRITE)
     check_version(task.version, expected_version)
     reason = check.optional_text(reason, field="reason", maximum=ctx.limits.short_text)
-    position = await _position(ctx, task, before_id=before_id, after_id=after_id)
-    wanted = check.word(status, TaskStatus, field="status") if status else TaskStatus(task.status)
-    if wanted == task.status:
-        if position is None:
-            return task
-        return await change_task(ctx, task, "task.moved", position=position)
-    return await enter_status(ctx, task, wanted, reason=reason, position=position)
+    position = None
+    if before_id is not None or after_id is not None:
+        position = await _position(ctx, task, before_id=before_id, after_id=after_id)
+    wanted = check.word(status, TaskStatus, field="status") if status else None
+    if wanted is not None and wanted != task.status:
+        return await enter_status(ctx, task, wanted, reason=reason, position=position)
+    if position is None:
+        return task
+    return await change_task(ctx, task, "task.moved", {"position": position})
 
 
 async def enter_status(
@@ -85,44 +90,34 @@ async def enter_status(
         enqueue: whether entering QUEUED makes a run.
         changes: further columns.
     """
-    left = TaskStatus(task.status)
-    running = {TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.PAUSED}
-    if end_runs and left in running and status not in {TaskStatus.IN_PROGRESS, left}:
+    left = task.status
+    if end_runs and left in MAY_RUN and status not in (IN_PROGRESS, left):
         await end_live_runs(ctx, task, reason="task_moved")
     changes.update(_times(ctx, task, status))
     if position is not None:
         changes["position"] = position
-    remembers = status in {TaskStatus.PAUSED, TaskStatus.BLOCKED}
-    changes.setdefault("status_before", left if remembers else None)
-    after = await change_task(
-        ctx,
-        task,
-        event,
-        extra={"reason": reason},
-        status=status,
-        status_reason=reason,
-        **changes,
-    )
-    if status == TaskStatus.QUEUED and enqueue:
+    changes.setdefault("status_before", left if status in REMEMBERING else None)
+    changes["status"], changes["status_reason"] = status, reason
+    after = await change_task(ctx, task, event, changes, reason=reason)
+    if status == QUEUED and enqueue:
         await _enqueue(ctx, after)
-    if status in {TaskStatus.COMPLETED, TaskStatus.FAILED}:
+    if status in RELEASING:
         await release_dependents(ctx, after)
     return after
 
 
 def _times(ctx: Context, task: Task, status: TaskStatus) -> dict[str, Any]:
-    now = ctx.now
-    times: dict[str, Any] = {"queued_at": now if status == TaskStatus.QUEUED else None}
-    if status == TaskStatus.IN_PROGRESS and task.started_at is None:
-        times["started_at"] = now
-    if status in TERMINAL or status == TaskStatus.FAILED:
-        times["completed_at"] = now
-        if task.started_at is None and status != TaskStatus.CANCELLED:
+    times: dict[str, Any] = {"queued_at": ctx.now if status == QUEUED else None}
+    if status == IN_PROGRESS and task.started_at is None:
+        times["started_at"] = ctx.now
+    if status in ENDED:
+        times["completed_at"] = now = ctx.now
+        if task.started_at is None and status != CANCELLED:
             times["started_at"] = now
+        if status == COMPLETED:
+            times["progress"] = 100
     elif task.completed_at is not None:
         times["completed_at"] = None
-    if status == TaskStatus.COMPLETED:
-        times["progress"] = 100
     return times
 
 

@@ -146,7 +146,7 @@ async def remove_context_entries(
     missing = len(wanted - {row.path for row in removed})
     if removed:
         task = await change_task(
-            ctx, task, "task.context_changed", extra={"context_removed": len(removed)}
+            ctx, task, "task.context_changed", {}, context_removed=len(removed)
         )
     return ContextChange(task, changed=len(removed), unchanged=missing)
 
@@ -189,9 +189,7 @@ async def _append(
         ],
     )
     if new or always:
-        task = await change_task(
-            ctx, task, "task.context_changed", extra={"context_added": len(new)}
-        )
+        task = await change_task(ctx, task, "task.context_changed", {}, context_added=len(new))
     return ContextChange(task, changed=len(new), unchanged=len(wanted) - len(new))
 
 

@@ -127,10 +127,12 @@ async def resume_task(ctx: Context, *, task_id: str) -> Task:
             ctx,
             task,
             event,
-            status=target,
-            status_before=None,
-            status_reason=None,
-            queued_at=ctx.now,
+            {
+                "status": target,
+                "status_before": None,
+                "status_reason": None,
+                "queued_at": ctx.now,
+            },
         )
     return await enter_status(ctx, task, target, event=event, end_runs=False, status_before=None)
 

@@ -142,9 +142,7 @@ async def update_task(
         values.setdefault("title_manually_set", True)
     changes = {name: value for name, value in values.items() if getattr(task, name) != value}
     if changes:
-        task = await change_task(
-            ctx, task, "task.updated", extra={"changed": sorted(changes)}, **changes
-        )
+        task = await change_task(ctx, task, "task.updated", changes, changed=sorted(changes))
     if not isinstance(depends_on, Unset):
         task = await replace_dependencies(ctx, task, depends_on)
     if not isinstance(archived, Unset):
@@ -190,7 +188,7 @@ async def _set_archived(ctx: Context, task: Task, *, archived: bool) -> Task:
     if (task.archived_at is not None) == archived:
         return task
     event = "task.archived" if archived else "task.unarchived"
-    return await change_task(ctx, task, event, archived_at=ctx.now if archived else None)
+    return await change_task(ctx, task, event, {"archived_at": ctx.now if archived else None})
 
 
 @operation
@@ -208,7 +206,7 @@ async def delete_task(ctx: Context, *, task_id: str, force: bool = False) -> Tas
     if not force:
         await refuse_if_executing(ctx, task)
     await end_live_runs(ctx, task, reason="task_deleted")
-    gone = await change_task(ctx, task, "task.deleted", deleted_at=ctx.now)
+    gone = await change_task(ctx, task, "task.deleted", {"deleted_at": ctx.now})
     await release_dependents(ctx, gone)
     return gone
 

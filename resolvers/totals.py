@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,30 +25,36 @@ class TaskTotals:
 
     def record(self, before: Task | None, after: Task | None) -> None:
         """Note how one task changed; None for not there (yet, or any more)."""
-        for task, delta in ((before, -1), (after, 1)):
-            if task is not None and task.deleted_at is None:
-                key = (task.workspace_id, task.status, task.archived_at is not None)
-                self._changes[key] += delta
+        left, entered = _row_of(before), _row_of(after)
+        if left == entered:
+            return
+        if left is not None:
+            self._changes[left] -= 1
+        if entered is not None:
+            self._changes[entered] += 1
 
     async def write(self, transaction: Transaction) -> None:
         """Write what was noted."""
-        changes = [(key, delta) for key, delta in sorted(self._changes.items()) if delta]
-        if not changes:
-            return
-        values = [value for key, delta in changes for value in (*key, delta)]
-        names = _parameters(len(changes))
-        await transaction.touch(_adding(len(changes)), dict(zip(names, values, strict=True)))
+        values: list[Any] = []
+        for key, delta in sorted(self._changes.items()):
+            if delta:
+                values += key
+                values.append(delta)
+        if values:
+            command, names = _adding(len(values) // len(COLUMNS))
+            await transaction.touch(command, dict(zip(names, values, strict=True)))
+
+
+def _row_of(task: Task | None) -> tuple[str, str, bool] | None:
+    if task is None or task.deleted_at is not None:
+        return None
+    return task.workspace_id, task.status, task.archived_at is not None
 
 
 @lru_cache(maxsize=64)
-def _parameters(count: int) -> list[str]:
-    """Names of the parameters of :func:`_adding`, in the order of a table of totals."""
-    return [f"{name}_{number}" for number in range(count) for name in COLUMNS]
-
-
-@lru_cache(maxsize=64)
-def _adding(count: int) -> Command:
-    """Add to so many totals; parameters: the columns of TaskTotal, numbered."""
+def _adding(count: int) -> tuple[Command, list[str]]:
+    """What adds to so many totals; its parameters, in the order of a table of totals."""
+    names = [f"{name}_{number}" for number in range(count) for name in COLUMNS]
 
     def build(dialect: DialectName) -> sa.Executable:
         insert = upserting(dialect, table_of(TaskTotal)).values(
@@ -62,4 +69,4 @@ def _adding(count: int) -> Command:
         )
         return statement
 
-    return Command(build)
+    return Command(build), names

@@ -124,6 +124,8 @@ def moment(value: datetime, *, field: str) -> datetime:
 
 def word(value: str, vocabulary: type[E], *, field: str) -> E:
     """A member of an enumeration, by its value."""
+    if isinstance(value, vocabulary):
+        return value
     try:
         return vocabulary(value)
     except ValueError:

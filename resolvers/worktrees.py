@@ -181,7 +181,7 @@ async def _settle_removal(ctx: Context, *, task_id: str, path: str | None) -> No
         sa.select(RUN.id).where(RUN.task_id == task_id, RUN.status.in_(sorted(RUN_EXECUTING)))
     )
     if executing is None:
-        await change_task(ctx, task, "task.worktree_removed", worktree_path=None)
+        await change_task(ctx, task, "task.worktree_removed", {"worktree_path": None})
 
 
 async def discard_task(ctx: Context, *, task_id: str) -> Task:

@@ -17,6 +17,7 @@ from resolvers.validation import UNSET
 from schema.context import GraphQLContext, Info
 from subscriptions.cursor import encode_cursor
 
+ABSENT = strawberry.UNSET
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -182,7 +183,7 @@ def fields_of(input_: Any, *, leave_out: frozenset[str] = frozenset()) -> dict[s
     return {
         name: value
         for name, value in vars(input_).items()
-        if name not in leave_out and value is not strawberry.UNSET
+        if value is not ABSENT and name not in leave_out
     }
 
 

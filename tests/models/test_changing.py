@@ -36,15 +36,17 @@ async def test_the_record_after_a_change_is_as_it_would_be_read(database: Databa
         after = await transaction.change(
             Task,
             task,
-            version=2,
-            status=TaskStatus.REVIEW,
-            position=3,
-            labels=("a", "b"),
-            meta={"kind": TaskStatus.PAUSED},
-            due_at=elsewhere,
-            started_at=datetime(2026, 1, 1, tzinfo=UTC),
-            status_reason=None,
-            auto_start=1,
+            {
+                "version": 2,
+                "status": TaskStatus.REVIEW,
+                "position": 3,
+                "labels": ("a", "b"),
+                "meta": {"kind": TaskStatus.PAUSED},
+                "due_at": elsewhere,
+                "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+                "status_reason": None,
+                "auto_start": 1,
+            },
         )
     async with database.read() as reader:
         found = await reader.find_by_id(Task, task.id)
@@ -56,9 +58,9 @@ async def test_the_record_after_a_change_is_as_it_would_be_read(database: Databa
 async def test_a_record_of_an_earlier_version_is_read_again(database: Database) -> None:
     async with database.write() as transaction:
         task = await _task(transaction)
-        await transaction.change(Task, task, version=2, title="new")
-        after = await transaction.change(Task, task, version=2, status="REVIEW")
+        await transaction.change(Task, task, {"version": 2, "title": "new"})
+        after = await transaction.change(Task, task, {"version": 2, "status": "REVIEW"})
         assert (after.title, after.status) == ("new", "REVIEW")
         await transaction.delete_by_id(Task, task.id)
         with pytest.raises(RowNotFoundError):
-            await transaction.change(Task, task, version=3, title="gone")
+            await transaction.change(Task, task, {"version": 3, "title": "gone"})
