@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from models import IdempotencyRecord, table_of
 from models.base import Record
-from models.transaction import Transaction, upsert
+from models.commands import NEW, Command, DialectName
+from models.transaction import Transaction, select_all, upserting
 from resolvers.context import Context
 from resolvers.errors import ConflictError, InvalidError, OperationError
 from resolvers.events import Position
@@ -83,15 +85,10 @@ class IdempotentRequest:
         steps = {name: old for name, old in self.steps.items() if not name.startswith(parts)}
         steps[self.current] = stamp
         done = self.steps_expected is not None and _whole(steps) >= self.steps_expected
-        await transaction.execute(
-            sa.update(table_of(IdempotencyRecord))
-            .where(RECORD.principal == self.principal, RECORD.key == self.key)
-            .values(
-                steps=steps,
-                done=done,
-                **({"locked_by": None, "locked_until": None} if done else {}),
-            )
-        )
+        changes: dict[str, Any] = {"steps": steps, "done": done}
+        if done:
+            changes.update(locked_by=None, locked_until=None)
+        await _change(transaction, self.principal, self.key, changes)
         transaction.after_commit.append(lambda: self._stored(steps, done=done))
 
     def _stored(self, steps: dict[str, Any], *, done: bool) -> None:
@@ -136,25 +133,19 @@ async def claim_request(
         )
     principal, now = ctx.authenticated().key, ctx.now
     instance = ctx.services.instance
-    await ctx.transaction.execute(
-        upsert(ctx.transaction, IdempotencyRecord)
-        .values(
-            principal=principal,
-            key=key,
-            request_hash=request_hash,
-            steps={},
-            done=False,
-            created_at=now,
-            expires_at=now + LIFETIME,
-        )
-        .on_conflict_do_nothing()
+    names = {"principal": principal, "key": key}
+    await ctx.transaction.touch(
+        ADD_UNLESS_THERE,
+        {
+            **names,
+            "request_hash": request_hash,
+            "steps": {},
+            "done": False,
+            "created_at": now,
+            "expires_at": now + LIFETIME,
+        },
     )
-    statement = sa.select(*table_of(IdempotencyRecord).c).where(
-        RECORD.principal == principal, RECORD.key == key
-    )
-    if ctx.transaction.dialect == "postgresql":
-        statement = statement.with_for_update()
-    (record,) = await ctx.transaction.records(IdempotencyRecord, statement)
+    (record,) = await ctx.transaction.run_records(IdempotencyRecord, LOCKED_RECORD, names)
     if record.expires_at <= now:
         record.steps, record.done, record.locked_until = {}, False, None
         record.request_hash, record.status, record.body = request_hash, None, None
@@ -165,22 +156,63 @@ async def claim_request(
             "A request with this idempotency key is in progress",
             retry_after=max(1, int((record.locked_until - now).total_seconds())),
         )
-    await ctx.transaction.update(
-        IdempotencyRecord,
-        RECORD.principal == principal,
-        RECORD.key == key,
-        request_hash=request_hash,
-        steps=record.steps,
-        done=record.done,
-        status=record.status,
-        body=record.body,
-        locked_by=None if record.done else instance,
-        locked_until=None if record.done else now + LOCK,
-        expires_at=max(record.expires_at, now + LIFETIME) if not record.done else record.expires_at,
-    )
+    changes = {
+        "request_hash": request_hash,
+        "steps": record.steps,
+        "done": record.done,
+        "status": record.status,
+        "body": record.body,
+        "locked_by": None if record.done else instance,
+        "locked_until": None if record.done else now + LOCK,
+        "expires_at": record.expires_at if record.done else max(record.expires_at, now + LIFETIME),
+    }
+    await _change(ctx.transaction, principal, key, changes)
     answer = (record.status, record.body or b"") if record.status is not None else None
     return IdempotentRequest(
         principal, key, steps_expected, dict(record.steps), is_settled=record.done, answer=answer
+    )
+
+
+def _adding(dialect: DialectName) -> sa.Executable:
+    names = ("principal", "key", "request_hash", "steps", "done", "created_at", "expires_at")
+    insert = upserting(dialect, table_of(IdempotencyRecord)).values(
+        {name: sa.bindparam(name, type_=RECORD[name].type) for name in names}
+    )
+    statement: sa.Executable = insert.on_conflict_do_nothing()
+    return statement
+
+
+ADD_UNLESS_THERE = Command(_adding)
+LOCKED_RECORD = Command(
+    lambda _dialect: (
+        select_all(IdempotencyRecord)
+        .where(RECORD.principal == sa.bindparam("principal"), RECORD.key == sa.bindparam("key"))
+        .with_for_update()
+    ),
+    model=IdempotencyRecord,
+)
+
+
+async def _change(
+    transaction: Transaction, principal: str, key: str, changes: Mapping[str, Any]
+) -> None:
+    values = {NEW + name: value for name, value in changes.items()}
+    command = _changing(tuple(changes))
+    await transaction.touch(command, {"of_principal": principal, "of_key": key, **values})
+
+
+@lru_cache(maxsize=16)
+def _changing(names: tuple[str, ...]) -> Command:
+    """UPDATE of columns of a record; parameters ``new_…`` and what the record is found by."""
+    return Command(
+        lambda _dialect: (
+            sa.update(table_of(IdempotencyRecord))
+            .where(
+                RECORD.principal == sa.bindparam("of_principal"),
+                RECORD.key == sa.bindparam("of_key"),
+            )
+            .values({name: sa.bindparam(NEW + name) for name in names})
+        )
     )
 
 
