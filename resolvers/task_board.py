@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Task, table_of
+from models.commands import Command
 from models.enums import Permission, TaskStatus
 from models.lifecycle import ENDED, MAY_RUN, RELEASING, REMEMBERING
 from resolvers import validation as check
@@ -151,16 +152,21 @@ async def _position(
 async def _place_of(ctx: Context, task: Task, card_id: str, *, field: str) -> tuple[float, str]:
     """A card's position and, because moves at once may give two cards the same, its id."""
     check.identifier(card_id, field=field)
-    position = await ctx.transaction.scalar(
-        sa.select(TASK.position).where(
-            TASK.id == card_id,
-            TASK.workspace_id == task.workspace_id,
-            TASK.deleted_at.is_(None),
-        )
+    found = await ctx.transaction.run(
+        PLACE_OF, {"card_id": card_id, "workspace_id": task.workspace_id}
     )
-    if position is None:
+    if not found:
         raise InvalidError(f"Task {card_id} is not in this workspace", field=field)
-    return float(position), card_id
+    return float(found[0][0]), card_id
+
+
+PLACE_OF = Command(
+    lambda _dialect: sa.select(TASK.position).where(
+        TASK.id == sa.bindparam("card_id"),
+        TASK.workspace_id == sa.bindparam("workspace_id"),
+        TASK.deleted_at.is_(None),
+    )
+)
 
 
 async def _next_to(
@@ -168,6 +174,27 @@ async def _next_to(
 ) -> float | None:
     """Half-way from a place to the next card in a direction; None when there is no room left."""
     here, card_id = place
+    found = await ctx.transaction.run(
+        NEXT_CARD if forward else CARD_BEFORE,
+        {
+            "workspace_id": task.workspace_id,
+            "task_id": task.id,
+            "position": here,
+            "card_id": card_id,
+        },
+    )
+    if not found:
+        return here + (POSITION_GAP if forward else -POSITION_GAP)
+    other = float(found[0][0])
+    if abs(other - here) < MINIMUM_GAP:
+        return None
+    return (other + here) / 2
+
+
+def _neighbour(*, forward: bool) -> sa.Select[Any]:
+    """The place of the card next to a place, leaving out the one that is moved."""
+    here = sa.bindparam("position", type_=sa.Float)
+    card_id = sa.bindparam("card_id", type_=sa.String)
     nearest: tuple[sa.ColumnElement[Any], ...]
     if forward:
         beyond = sa.and_(TASK.position >= here, sa.or_(TASK.position > here, TASK.id > card_id))
@@ -175,22 +202,21 @@ async def _next_to(
     else:
         beyond = sa.and_(TASK.position <= here, sa.or_(TASK.position < here, TASK.id < card_id))
         nearest = (TASK.position.desc(), TASK.id.desc())
-    other = await ctx.transaction.scalar(
+    return (
         sa.select(TASK.position)
         .where(
-            TASK.workspace_id == task.workspace_id,
+            TASK.workspace_id == sa.bindparam("workspace_id"),
             TASK.deleted_at.is_(None),
-            TASK.id != task.id,
+            TASK.id != sa.bindparam("task_id"),
             beyond,
         )
         .order_by(*nearest)
         .limit(1)
     )
-    if other is None:
-        return here + (POSITION_GAP if forward else -POSITION_GAP)
-    if abs(float(other) - here) < MINIMUM_GAP:
-        return None
-    return (float(other) + here) / 2
+
+
+NEXT_CARD = Command(lambda _dialect: _neighbour(forward=True))
+CARD_BEFORE = Command(lambda _dialect: _neighbour(forward=False))
 
 
 async def _spread(ctx: Context, workspace_id: str) -> None:

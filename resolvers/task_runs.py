@@ -88,7 +88,7 @@ async def queue_run(
         )
     await refuse_full_queue(ctx)
     queue = QueueClass(queue_class or task.queue_class)
-    attempt = await ctx.transaction.scalar(sa.select(sa.func.count()).where(RUN.task_id == task.id))
+    ((attempt,),) = await ctx.transaction.run(RUNS_OF_TASK, {"task_id": task.id})
     run = await ctx.transaction.insert(
         Run,
         workspace_id=task.workspace_id,
@@ -122,14 +122,21 @@ async def queue_run(
     return run
 
 
+RUNS_OF_TASK = Command(
+    lambda _dialect: sa.select(sa.func.count()).where(RUN.task_id == sa.bindparam("task_id"))
+)
+
+
 async def _agent(ctx: Context, task: Task, agent_id: str | None) -> Agent | None:
     """Who a run of the task runs as: the agent of this id, else the task's own, if it has one."""
     columns = table_of(Agent).c
     if agent_id is not None:
         check.identifier(agent_id, field="agentId")
+    elif task.agent_id is None:
+        return None
     agent = await ctx.transaction.find(
         Agent,
-        columns.id == (agent_id or task.agent_id or ""),
+        columns.id == (agent_id or task.agent_id),
         columns.workspace_id == task.workspace_id,
     )
     if agent is None and agent_id is not None:
@@ -168,11 +175,16 @@ async def refuse_full_queue(ctx: Context) -> None:
     Raises:
         LimitExceededError
     """
-    waiting = await ctx.transaction.scalar(
-        sa.select(sa.func.count()).where(RUN.status == RunStatus.QUEUED, RUN.managed.is_(True))
-    )
+    ((waiting,),) = await ctx.transaction.run(WAITING_RUNS, {})
     if waiting >= ctx.limits.queued_runs:
         raise LimitExceededError("The queue of runs is full", limit=ctx.limits.queued_runs)
+
+
+WAITING_RUNS = Command(
+    lambda _dialect: sa.select(sa.func.count()).where(
+        RUN.status == str(RunStatus.QUEUED), RUN.managed.is_(True)
+    )
+)
 
 
 async def change_run(

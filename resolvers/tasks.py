@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from models import Run, Task, Workspace, table_of
+from models.commands import Command
 from models.enums import Permission, TaskStatus
 from models.lifecycle import RUN_EXECUTING
 from resolvers import validation as check
@@ -90,12 +91,15 @@ async def create_task(
 
 async def _last_position(ctx: Context, workspace_id: str) -> float:
     """Where the last card of a board stands; cards may have been moved behind the newest one."""
-    position = await ctx.transaction.scalar(
-        sa.select(sa.func.max(TASK.position)).where(
-            TASK.workspace_id == workspace_id, TASK.deleted_at.is_(None)
-        )
-    )
+    ((position,),) = await ctx.transaction.run(LAST_POSITION, {"workspace_id": workspace_id})
     return float(position or 0.0)
+
+
+LAST_POSITION = Command(
+    lambda _dialect: sa.select(sa.func.max(TASK.position)).where(
+        TASK.workspace_id == sa.bindparam("workspace_id"), TASK.deleted_at.is_(None)
+    )
+)
 
 
 def _auto_assignee(ctx: Context, workspace: Workspace) -> str | None:
