@@ -5,24 +5,25 @@ transactions never wait for each other in a circle.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlmodel import SQLModel
 
 from models import QueueStatistic, Run, RunTotal, UsageTotal, table_of
+from models.commands import Command, DialectName
 from models.enums import RunKind, RunStatus
 from models.event import SITE_STREAM
 from models.lifecycle import RUN_FINAL
-from models.transaction import Transaction, upsert
-
-TOTAL = table_of(RunTotal).c
-STATISTIC = table_of(QueueStatistic).c
-USAGE = table_of(UsageTotal).c
+from models.transaction import Transaction, upserting
 
 SHORT, LONG = 300, 3_600
 """Lengths of the stretches of time that statistics are kept for, in seconds."""
+GREATEST = frozenset({"most_waiting"})
+"""Columns that keep the greatest number instead of the sum."""
 NANO = 1_000_000_000
 
 _QueueKey = tuple[str, str]
@@ -88,26 +89,17 @@ class RunTotals:
             return
         waiting = await self._write_totals(transaction)
         await self._write_statistics(transaction, waiting)
-        await _add(
-            transaction,
-            UsageTotal,
-            ("workspace_id", "subject", "subject_id"),
-            self._usage,
-        )
+        await _add(transaction, UsageTotal, self._usage)
 
     async def _write_totals(self, transaction: Transaction) -> dict[_QueueKey, int]:
         """Write the totals; how many wait now in the queues whose number changed."""
         changes = {key: {"total": delta} for key, delta in self._totals.items() if delta}
-        rows = await _add(
-            transaction,
-            RunTotal,
-            ("workspace_id", "queue_class", "status"),
-            changes,
-        )
         return {
-            (row.workspace_id, row.queue_class): row.total
-            for row in rows
-            if row.status == RunStatus.QUEUED
+            (workspace_id, queue_class): total
+            for workspace_id, queue_class, status, total in await _add(
+                transaction, RunTotal, changes
+            )
+            if status == RunStatus.QUEUED
         }
 
     async def _write_statistics(
@@ -124,13 +116,7 @@ class RunTotals:
                 for seconds in (SHORT, LONG):
                     stretch = (*key, seconds, now - now % seconds)
                     changes[stretch] = {**happened, "most_waiting": most}
-        await _add(
-            transaction,
-            QueueStatistic,
-            ("workspace_id", "queue_class", "seconds", "starts_at"),
-            changes,
-            greatest=frozenset({"most_waiting"}),
-        )
+        await _add(transaction, QueueStatistic, changes)
 
 
 def _counts(run: Run) -> bool:
@@ -162,40 +148,54 @@ def _happened(before: Run | None, after: Run, at: datetime) -> dict[str, float]:
 
 async def _add(
     transaction: Transaction,
-    model: Any,
-    names: tuple[str, ...],
+    model: type[SQLModel],
     changes: Mapping[Any, Mapping[str, Any]],
-    *,
-    greatest: frozenset[str] = frozenset(),
-) -> list[sa.Row[Any]]:
+) -> Sequence[Sequence[Any]]:
     """Add numbers to kept rows, which are made where they are missing; the rows as they are now.
 
     Args:
         transaction: the one that ends.
         model: of which table.
-        names: its key's columns.
         changes: numbers by column, by key.
-        greatest: columns that keep the greatest number instead of the sum.
     """
     if not changes:
         return []
+    command, counted, names = _adding(model, len(changes))
+    values: list[Any] = []
+    for key, numbers in sorted(changes.items()):
+        values += key
+        values += [numbers.get(name, 0) for name in counted]
+    return await transaction.run(command, dict(zip(names, values, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _adding(model: type[SQLModel], count: int) -> tuple[Command, list[str], list[str]]:
+    """What adds to so many rows, which columns it adds to, and its parameters in order."""
     columns = table_of(model).c
-    counted = [column.key for column in columns if column.key not in names]
-    rows = [
-        dict(zip(names, key, strict=True)) | {name: numbers.get(name, 0) for name in counted}
-        for key, numbers in sorted(changes.items())
-    ]
-    insert = upsert(transaction, model).values(rows)
-    highest: Callable[..., Any] = (
-        sa.func.greatest if transaction.dialect == "postgresql" else sa.func.max
-    )
-    statement = insert.on_conflict_do_update(
-        index_elements=list(names),
-        set_={
-            name: highest(columns[name], insert.excluded[name])
-            if name in greatest
-            else columns[name] + insert.excluded[name]
-            for name in counted
-        },
-    ).returning(*columns)
-    return list(await transaction.rows(statement))
+    key = [column.key for column in columns if column.primary_key]
+    counted = [column.key for column in columns if not column.primary_key]
+
+    def build(dialect: DialectName) -> sa.Executable:
+        insert = upserting(dialect, table_of(model)).values(
+            [
+                {
+                    name: sa.bindparam(f"{name}_{number}", type_=columns[name].type)
+                    for name in (*key, *counted)
+                }
+                for number in range(count)
+            ]
+        )
+        highest: Callable[..., Any] = sa.func.greatest if dialect == "postgresql" else sa.func.max
+        statement: sa.Executable = insert.on_conflict_do_update(
+            index_elements=key,
+            set_={
+                name: highest(columns[name], insert.excluded[name])
+                if name in GREATEST
+                else columns[name] + insert.excluded[name]
+                for name in counted
+            },
+        ).returning(*columns)
+        return statement
+
+    names = [f"{name}_{number}" for number in range(count) for name in (*key, *counted)]
+    return Command(build), counted, names

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from models import EventStream, Membership, Workspace, new_id, table_of
 from models.base import column_names
+from models.commands import Command
 from models.enums import Permission, Role, Workflow, WorkspaceStatus
 from models.event import SITE_STREAM
 from models.prepared import DialectName, Prepared, one_of
@@ -46,7 +47,7 @@ async def get_workspace(
     """
     ctx.require(permission, workspace_id)
     if ctx.in_transaction:
-        return await _get_live(ctx, workspace_id, select_all(Workspace))
+        return await _get_live(ctx, workspace_id, LIVE_WORKSPACE)
     if not check.is_id(workspace_id):
         raise NotFoundError("Workspace")
     found = await (await ctx.reader()).fetch(_live_workspace(columns), workspace_id)
@@ -120,21 +121,29 @@ async def lock_workspace(ctx: Context, *, workspace_id: str, permission: Permiss
         NotFoundError, ForbiddenError, UnauthenticatedError: see ``Context.require``.
     """
     ctx.require(permission, workspace_id)
-    # The weaker lock: rows that refer to the workspace can still be inserted meanwhile.
-    statement = select_all(Workspace).with_for_update(key_share=True)
-    return await _get_live(ctx, workspace_id, statement)
+    return await _get_live(ctx, workspace_id, LOCKED_WORKSPACE)
 
 
-async def _get_live(ctx: Context, workspace_id: str, statement: sa.Select[Any]) -> Workspace:
+async def _get_live(ctx: Context, workspace_id: str, command: Command) -> Workspace:
     if not check.is_id(workspace_id):
         raise NotFoundError("Workspace")
-    found = await (await ctx.reader()).records(
-        Workspace,
-        statement.where(WORKSPACE.id == workspace_id, WORKSPACE.deleted_at.is_(None)),
-    )
+    found = await ctx.transaction.run_records(Workspace, command, {"workspace_id": workspace_id})
     if not found:
         raise NotFoundError("Workspace")
     return found[0]
+
+
+def _live_with_all() -> sa.Select[Any]:
+    return select_all(Workspace).where(
+        WORKSPACE.id == sa.bindparam("workspace_id"), WORKSPACE.deleted_at.is_(None)
+    )
+
+
+LIVE_WORKSPACE = Command(lambda _dialect: _live_with_all(), model=Workspace)
+# The weaker lock: rows that refer to the workspace can still be inserted meanwhile.
+LOCKED_WORKSPACE = Command(
+    lambda _dialect: _live_with_all().with_for_update(key_share=True), model=Workspace
+)
 
 
 async def get_active_workspace(
