@@ -45,6 +45,7 @@ RECORD_CLASSES = 4_096
 
 _PUBLIC_ALPHABET = string.ascii_lowercase + string.digits
 PUBLIC_ID_LENGTH = 12
+_PUBLIC_IDS = len(_PUBLIC_ALPHABET) ** PUBLIC_ID_LENGTH
 
 
 def new_id() -> str:
@@ -54,7 +55,12 @@ def new_id() -> str:
 
 def new_public_id() -> str:
     """Twelve random characters of ``[a-z0-9]``, for dialects that show short ids."""
-    return "".join(secrets.choice(_PUBLIC_ALPHABET) for _ in range(PUBLIC_ID_LENGTH))
+    number = secrets.randbelow(_PUBLIC_IDS)
+    characters = []
+    for _ in range(PUBLIC_ID_LENGTH):
+        number, digit = divmod(number, len(_PUBLIC_ALPHABET))
+        characters.append(_PUBLIC_ALPHABET[digit])
+    return "".join(characters)
 
 
 def utcnow() -> datetime:

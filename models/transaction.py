@@ -370,18 +370,25 @@ def select_all(model: type[SQLModel]) -> sa.Select[Any]:
 
 
 @cache
-def _defaults(model: type[SQLModel]) -> tuple[tuple[str, Any, Callable[[], Any] | None], ...]:
-    found = []
+def _defaults(
+    model: type[SQLModel],
+) -> tuple[dict[str, Any], tuple[tuple[str, Callable[[], Any]], ...]]:
+    """Defaults that are the same for all rows, and what makes the others."""
+    same: dict[str, Any] = {}
+    made: list[tuple[str, Callable[[], Any]]] = []
     for name, field in model.model_fields.items():
         factory: Any = field.default_factory
-        if factory is not None or not field.is_required():
-            found.append((name, field.default, factory))
-    return tuple(found)
+        if factory is not None:
+            made.append((name, factory))
+        elif not field.is_required():
+            same[name] = field.default
+    return same, tuple(made)
 
 
 def _with_defaults(model: type[SQLModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    complete = dict(values)
-    for name, default, factory in _defaults(model):
+    same, made = _defaults(model)
+    complete = {**same, **values}
+    for name, factory in made:
         if name not in complete:
-            complete[name] = factory() if factory is not None else default
+            complete[name] = factory()
     return complete
