@@ -11,7 +11,7 @@ from models import Counter, Event, EventStream, Task, Workspace, new_id, table_o
 from models.base import json_contains
 from models.database import Database, DatabaseOptions
 from models.errors import DatabaseBusyError, UnknownOutcomeError
-from models.transaction import Transaction, select_all
+from models.transaction import TOUCHES_MAX, Transaction, select_all
 from resolvers.events import PendingEvent, append_events
 
 TASK = table_of(Task).c
@@ -55,6 +55,18 @@ async def test_what_is_written_is_read_back_the_same(database: Database) -> None
         read = await reader.find_by_id(Task, written.id)
     assert read is not None
     assert read.as_dict() == written.as_dict()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, TOUCHES_MAX, TOUCHES_MAX + 1])
+async def test_few_and_many_rows_are_inserted_alike(database: Database, count: int) -> None:
+    async with database.write() as transaction:
+        await transaction.insert_many(
+            Counter, [{"scope": "site", "name": f"n{number}"} for number in range(count)]
+        )
+    async with database.read() as reader:
+        found = await reader.records(Counter, select_all(Counter))
+    made = sorted((row.name, row.value) for row in found)
+    assert made == sorted((f"n{number}", 0) for number in range(count))
 
 
 async def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
