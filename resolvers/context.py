@@ -318,8 +318,10 @@ class Context:
         """Call something quick and harmless once the running operation is committed."""
         self._after_commit.append(callback)
 
-    async def transact(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
-        """Run ``work`` in a transaction, with its events, its idempotency stamp and its wake-ups.
+    async def transact(
+        self, work: Callable[..., Awaitable[T]], arguments: Mapping[str, Any], *, stamp: bool
+    ) -> T:
+        """Run ``work(self, **arguments)`` in a transaction, with its events, stamp and wake-ups.
 
         It awaits nothing but the transaction, so that it can be run again when the database gave
         it up for another one.
@@ -332,7 +334,7 @@ class Context:
                 async with self.services.database.write() as transaction:
                     self._transaction, self._events, self._after_commit = transaction, [], []
                     self._task_totals = self._run_totals = None
-                    result = await work()
+                    result = await work(self, **arguments)
                     if self._task_totals is not None:
                         await self._task_totals.write(transaction)
                     if self._run_totals is not None:

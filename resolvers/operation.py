@@ -1,7 +1,7 @@
 """The decorators that make a function an operation."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 from resolvers.context import Context
@@ -33,6 +33,6 @@ def _transactional(function: F, *, stamp: bool) -> F:
     def run(ctx: Context, **arguments: Any) -> Awaitable[Any]:
         if ctx.in_transaction:
             return function(ctx, **arguments)
-        return ctx.transact(partial(function, ctx, **arguments), stamp=stamp)
+        return ctx.transact(function, arguments, stamp=stamp)
 
     return cast("F", run)

@@ -1,8 +1,8 @@
 """The operations' context of one request, with its idempotency key."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from resolvers.context import Context
 from resolvers.idempotency import claim_request, store_answer, unlock_request
@@ -24,14 +24,16 @@ class RestContext(Context):
 
     client_address = ""
 
-    async def transact(self, work: Callable[[], Awaitable[T]], *, stamp: bool) -> T:
+    async def transact(
+        self, work: Callable[..., Awaitable[T]], arguments: Mapping[str, Any], *, stamp: bool
+    ) -> T:
         """See ``Context.transact``."""
         request = self.idempotency
         if request is None or not stamp:
-            return await super().transact(work, stamp=stamp)
+            return await super().transact(work, arguments, stamp=stamp)
         done = request.stamped()
         if done is None:
-            result = await super().transact(work, stamp=True)
+            result = await super().transact(work, arguments, stamp=True)
         else:
             result = await restore(self, done["result"])
         request.step += 1
