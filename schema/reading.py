@@ -24,7 +24,6 @@ READS = "reads"
 NODES = (("nodes",), ("edges", "node"))
 """Where the records of a connection are."""
 _ID = attrgetter("id")
-_CURSORS = ("start_cursor", "end_cursor")
 REMEMBERED = 2_048
 
 
@@ -80,10 +79,9 @@ def _reads(type_: Any, model: type[SQLModel]) -> dict[str, Iterable[str] | None]
 
 
 def shows_cursors(info: Info) -> bool:
-    """Whether a document asks for cursors of a connection."""
+    """Whether a document asks for parts of a connection that are made with cursors."""
     selection = selection_of(info)
-    of_page = selection.below("page_info").names
-    return "cursor" in selection.below("edges") or not of_page.isdisjoint(_CURSORS)
+    return "edges" in selection or "page_info" in selection
 
 
 def reads(*columns: str, **metadata: Any) -> dict[str, Any]:

@@ -66,6 +66,31 @@ async def test_the_answer_is_graphql_cores(tenant: Tenant, name: str) -> None:
             assert (wanted.data["task"] is None) == (task == "task deleted")
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "nodes { status }",
+        "totalCount pageInfo { hasNextPage } nodes { status }",
+        "edges { node { status } }",
+        "pageInfo { endCursor } edges { cursor }",
+    ],
+)
+async def test_runs_of_a_task_are_answered_with_and_without_cursors(
+    tenant: Tenant, asked: str
+) -> None:
+    inside = tenant.inside
+    run = {"id": tenant.ids["run finished"]}
+    of_run = "query ($id: ID!) { run(id: $id) { task { id } } }"
+    task = (await inside.post(of_run, run, token=inside.token)).data["run"]["task"]
+    text = f"query ($id: ID!) {{ task(id: $id) {{ runs {{ {asked} }} }} }}"
+    with not_compiled():
+        wanted = await inside.post(text, task, token=inside.token)
+    assert wanted.data["task"]["runs"] != {"nodes": []}
+    for _ in range(3):
+        got = await inside.post(text, task, token=inside.token)
+        assert got.body == wanted.body
+
+
 async def test_a_task_of_others_is_not_to_be_seen_with_what_it_leads_to(tenant: Tenant) -> None:
     stranger = await tenant.token(await tenant.new_user())
     text = "query ($id: ID!) { task(id: $id) { story { title } workspace { name } } }"
