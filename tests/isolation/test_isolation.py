@@ -36,7 +36,8 @@ MINE, THEIRS = "Aardvark", "Quokka"
 UNKNOWN_WORD = "nothing"
 SEVERAL = 6
 CHANGING = re.compile(
-    r'"lastUsedAt":(?:"[^"]*"|null)|"timeline":\[[^]]*\]|"extensions":\{"cost":\{[^}]*\}\}'
+    r'"lastUsedAt":(?:"[^"]*"|null)|"startsAt":"[^"]*"|"timeline":\[[^]]*\]'
+    r'|"extensions":\{"cost":\{[^}]*\}\}'
 )
 """What an answer tells of the asking itself, or of the time of day."""
 
