@@ -41,8 +41,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 EXECUTIONS_MAX = 1000
 REFINE_SECONDS = 60
 WAIT_BESIDES = 15
-_TASK = reading_of_task(shapes.TASK_COLUMNS)
 """How much longer an answer is awaited than the agent may take."""
+_TASK = reading_of_task(shapes.TASK_COLUMNS)
 
 router = dialect_router()
 
