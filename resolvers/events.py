@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from models import Event, EventStream, table_of
 from models.base import Record
-from models.commands import Command, inserting
+from models.commands import Command
 from models.transaction import Transaction
 from resolvers.principal import Principal
 
@@ -190,10 +190,7 @@ async def append_events(
                     "at": at,
                 }
             )
-    if len(rows) == 1:
-        await transaction.touch(inserting(Event), rows[0])
-    elif rows:
-        await transaction.insert_many(Event, rows)
+    await transaction.insert_many(Event, rows)
     return heads
 
 

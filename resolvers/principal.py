@@ -61,31 +61,29 @@ class Principal:
     @property
     def sees_all_workspaces(self) -> bool:
         """Whether no workspace is hidden from this principal."""
-        if self.workspace_id is not None:
-            return False
-        return self.kind == "system" or self.is_site_owner or self.role is not None
+        return self.workspace_id is None and self._needs_no_membership
+
+    @property
+    def _needs_no_membership(self) -> bool:
+        """Whether it sees what its key is for without being a member there."""
+        if self.is_site_owner or self.role is not None:
+            return True
+        return self.kind == "system" if self.workspace_id is None else self.kind != "user"
 
     @property
     def readable_workspaces(self) -> frozenset[str] | None:
         """Ids of the workspaces this principal may see; None means all."""
-        if self.sees_all_workspaces:
-            return None
+        bound = None if self.workspace_id is None else frozenset({self.workspace_id})
+        if self._needs_no_membership:
+            return bound
         visible = frozenset(self.memberships)
-        if self.workspace_id is None:
-            return visible
-        may = self.kind != "user" or self.is_site_owner or self.role is not None
-        return frozenset({self.workspace_id}) if may else visible & {self.workspace_id}
+        return visible if bound is None else visible & bound
 
     def _sees(self, workspace_id: str) -> bool:
         """Whether `readable_workspaces` has this one, found out without making that."""
-        everywhere = self.is_site_owner or self.role is not None
-        if self.workspace_id is None:
-            everywhere = everywhere or self.kind == "system"
-        elif workspace_id != self.workspace_id:
+        if self.workspace_id is not None and workspace_id != self.workspace_id:
             return False
-        else:
-            everywhere = everywhere or self.kind != "user"
-        return everywhere or workspace_id in self.memberships
+        return self._needs_no_membership or workspace_id in self.memberships
 
     def role_in(self, workspace_id: str) -> frozenset[Permission] | None:
         """Permissions from roles alone; None where the workspace is not visible at all."""
@@ -107,10 +105,7 @@ class Principal:
             return True
         if self.dialect == Dialect.POSTHOG and permission == Permission.EXECUTE:
             permission = Permission.WRITE  # that API starts runs under task:write
-        for scope in self.scopes:  # noqa: SIM110  # a generator takes longer than a scope or two
-            if permission in SCOPE_PERMISSIONS.get(scope, ()):
-                return True
-        return False
+        return any(permission in SCOPE_PERMISSIONS.get(scope, ()) for scope in self.scopes)
 
 
 SYSTEM = Principal(kind="system", id=None, name="system")

@@ -23,7 +23,6 @@ from resolvers import (
     worktrees,
 )
 from resolvers.dependencies import set_dependencies
-from resolvers.errors import NotFoundError
 from resolvers.task_queries import TaskOrder
 from schema.common import (
     INPUT,
@@ -111,11 +110,7 @@ class TaskQuery:
     )
     async def task(self, info: Info, id: TaskId) -> Task | None:
         read = constant_of(info, _reading)
-        found: Any
-        try:
-            found = await task_access.get_task(info.context, task_id=id, read=read)
-        except NotFoundError:
-            found = None
+        found: Any = await or_none(task_access.get_task(info.context, task_id=id, read=read))
         return found
 
     @strawberry.field(description="Tasks of one workspace, or of all.", metadata=PAGED)
